@@ -1,0 +1,127 @@
+"""The exceptions of holdwire: few classes, each a contract, each carrying its ``Failure`` where there is one.
+
+Not responsible for deciding anything, and not for the exceptions that httpx users see: ``transports`` translates.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .policy.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .policy.retry import Verdict
+
+__all__ = [
+    "ClosedError",
+    "ConnectFailed",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "HeartbeatLost",
+    "HoldwireError",
+    "LocalProtocolError",
+    "ProxyError",
+    "RemoteProtocolError",
+    "UnsupportedProtocol",
+    "failure_of",
+]
+
+
+class HoldwireError(Exception):
+    """The root. ``failure`` is the record of what happened; None where nothing failed on a connection.
+
+    The exchange that surfaces an error adds what a caller's own retry layer needs: ``attempts`` (how often the
+    request was tried), ``verdict`` (why it was not tried again), ``earlier`` (the failures of earlier attempts).
+    """
+
+    failure: Failure | None = None
+    attempts: int = 0
+    verdict: Verdict | None = None
+    earlier: tuple[Failure, ...] = ()
+
+    def __init__(self, message: str = "", *, failure: Failure | None = None) -> None:
+        super().__init__(message or (str(failure) if failure is not None else ""))
+        self.failure = failure
+
+    @property
+    def safe_to_retry(self) -> bool:
+        """Whether sending the request again cannot execute it twice; False when that is not known."""
+        return self.verdict is not None and self.verdict.safe_to_retry
+
+
+class ConnectFailed(HoldwireError, ConnectionError):
+    """No connection came about: name resolution, connect, proxy or TLS handshake failed.
+
+    ``failures`` holds one record for each address that was tried, in order; ``failure`` is the one that counts.
+    """
+
+    def __init__(
+        self, message: str = "", *, failure: Failure | None = None, failures: tuple[Failure, ...] = ()
+    ) -> None:
+        super().__init__(message, failure=failure)
+        self.failures = failures or ((failure,) if failure is not None else ())
+
+
+class ConnectionLost(HoldwireError, ConnectionError):
+    """An established connection ended with a failure. Every later use of it raises the same failure again."""
+
+
+class HeartbeatLost(ConnectionLost):
+    """The peer did not answer a heartbeat in time; holdwire aborted the connection."""
+
+
+class RemoteProtocolError(HoldwireError):
+    """The peer broke its protocol, or ended the connection where its message was not complete."""
+
+
+class LocalProtocolError(HoldwireError, ValueError):
+    """What the caller asked to send is not legal; nothing of it was sent."""
+
+
+class ProxyError(HoldwireError):
+    """The proxy refused to open a tunnel."""
+
+
+class UnsupportedProtocol(HoldwireError, ValueError):
+    """The scheme of the URL is missing or unknown, or the proxy's scheme is."""
+
+
+class DeadlineExceeded(HoldwireError, TimeoutError):
+    """A time limit of the caller expired: ``limit`` is ``connect``, ``read``, ``write``, ``pool`` or ``total``."""
+
+    def __init__(self, message: str = "", *, limit: str, failure: Failure | None = None) -> None:
+        super().__init__(message, failure=failure)
+        self.limit = limit
+
+
+class ClosedError(HoldwireError):
+    """The transport, pool or stream was closed by its owner and cannot be used again."""
+
+
+def failure_of(exc: BaseException | None) -> Failure | None:
+    """The ``Failure`` behind any exception: through wrappers of SDKs, causes, contexts and exception groups.
+
+    Returns None where holdwire recorded none.
+    """
+    for candidate in _walk(exc):
+        failure: object = getattr(candidate, "failure", None)
+        if isinstance(failure, Failure):
+            return failure
+    return None
+
+
+def _walk(exc: BaseException | None) -> Iterator[BaseException]:
+    """Breadth first over causes, contexts and groups, each exception once."""
+    queue = [exc]
+    seen: set[int] = set()
+    for candidate in queue:
+        if candidate is None or id(candidate) in seen:
+            continue
+        seen.add(id(candidate))
+        yield candidate
+        if isinstance(candidate, BaseExceptionGroup):
+            queue.extend(candidate.exceptions)
+        queue.append(candidate.__cause__)
+        queue.append(candidate.__context__)

@@ -1,0 +1,120 @@
+"""``Failure``: everything that is known about one failure, as one frozen record.
+
+Made once, at the system call or the protocol step that failed, before the socket is closed; every exception,
+span, log line and retry verdict about it refers to the same record. Not responsible for classifying
+(``taxonomy``) or for wording (``words``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .kind import Category, FaultSide, Kind
+from .phase import Delivery, Phase, Sent
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from .tcp_info import TcpInfo
+
+__all__ = ["Failure", "TlsDetail"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsDetail:
+    """What TLS says about a failure.
+
+    ``error`` is OpenSSL's class (``SSL_ERROR_SSL``, ``SSL_ERROR_SYSCALL`` ...; SYSCALL is derived by holdwire),
+    ``reason`` its reason name, ``alert`` the alert's number (RFC 8446, section 6), ``verify_code`` the
+    X509_V_ERR_* number, ``close_notify`` one of ``none``, ``sent``, ``received``, ``both``.
+    """
+
+    error: str | None = None
+    reason: str | None = None
+    alert: int | None = None
+    alert_name: str | None = None
+    alert_direction: str | None = None
+    verify_code: int | None = None
+    verify_message: str | None = None
+    close_notify: str = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One failure.
+
+    ``errno`` 0 means an end of file without an errno; None means that no system call was involved.
+    ``host`` and ``port`` are the logical origin, ``peer`` and ``peer_port`` the address in use (``peer`` is the
+    path of a Unix socket), ``via`` the proxy's host and port when the connection goes through one. Times are in
+    seconds; ``at`` and ``began`` are Unix times: of the failure, and of the later of attempt start and last
+    successful I/O. ``detail`` is text of our own or an operating system's message: never a URL, header or payload.
+    """
+
+    kind: Kind
+    category: Category
+    phase: Phase
+    cause: str = ""
+    remedy: str = ""
+    syscall: str | None = None
+    errno: int | None = None
+    errno_name: str | None = None
+    tls: TlsDetail | None = None
+    fault_side: FaultSide = FaultSide.UNKNOWN
+    host: str | None = None
+    port: int | None = None
+    via: str | None = None
+    peer: str | None = None
+    peer_port: int | None = None
+    local_port: int | None = None
+    network_type: str | None = None
+    connection_id: str | None = None
+    reused: bool = False
+    requests: int = 0
+    age: float | None = None
+    idle: float | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    tcp: TcpInfo | None = None
+    outq: int | None = None
+    sent: Sent | None = None
+    delivery: Delivery | None = None
+    at: float = 0.0
+    began: float | None = None
+    detail: str | None = None
+
+    @property
+    def is_syscall(self) -> bool:
+        """Whether this is a SYSCALL failure: an errno or EAI code, or an end of file without close_notify."""
+        return self.syscall is not None
+
+    @property
+    def endpoint(self) -> str:
+        """The peer as a person would write it: ``host:port (address)``."""
+        name = f"{self.host}:{self.port}" if self.port is not None else (self.host or "")
+        if not self.peer or self.peer == self.host:
+            return name or self.peer or "unknown peer"
+        return f"{name} ({self.peer})" if name else self.peer
+
+    def evolve(self, **changes: Any) -> Self:
+        """A copy with ``changes``, for what only a higher layer knows (``sent``, ``delivery``, ``phase`` ...)."""
+        return replace(self, **changes)
+
+    def __str__(self) -> str:
+        """One sentence: what happened, where, to which peer, and what to do."""
+        if self.syscall is not None:
+            what = f"{self.syscall}: {self.errno_name or self.kind}"
+            if self.errno:
+                what += f" (errno {self.errno})"
+        else:
+            what = str(self.kind)
+            if self.tls is not None and self.tls.reason:
+                what += f" ({self.tls.reason})"
+        text = f"{what} in phase {self.phase} with {self.endpoint}"
+        if self.detail:
+            text += f": {self.detail}"
+        if self.cause:
+            text += f". {self.cause}"
+        if self.remedy:
+            text += f" {self.remedy}"
+        return text
