@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
+
 from .policy.failure import Failure
 
 if TYPE_CHECKING:
@@ -64,8 +66,18 @@ class ConnectFailed(HoldwireError, ConnectionError):
         self.failures = failures or ((failure,) if failure is not None else ())
 
 
-class ConnectionLost(HoldwireError, ConnectionError):
-    """An established connection ended with a failure. Every later use of it raises the same failure again."""
+class ConnectionLost(HoldwireError, ConnectionError, anyio.BrokenResourceError):
+    """An established connection ended with a failure. Every later use of it raises the same failure again.
+
+    It is anyio's BrokenResourceError and the built-in ConnectionError too; ``errno`` is the kernel's, if there was one.
+    """
+
+    def __init__(self, message: str = "", *, failure: Failure | None = None) -> None:
+        super().__init__(message, failure=failure)
+        if failure is not None and failure.errno:
+            self.errno = failure.errno
+
+    __str__ = Exception.__str__
 
 
 class HeartbeatLost(ConnectionLost):
@@ -96,7 +108,7 @@ class DeadlineExceeded(HoldwireError, TimeoutError):
         self.limit = limit
 
 
-class ClosedError(HoldwireError):
+class ClosedError(HoldwireError, anyio.ClosedResourceError):
     """The transport, pool or stream was closed by its owner and cannot be used again."""
 
 
