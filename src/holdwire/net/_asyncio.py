@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from anyio import BusyResourceError, ClosedResourceError
 
-from .runtime import INTERRUPTED, Channel, Runtime, TaskHandle, TimerHandle
+from .runtime import INTERRUPTED, Channel, Runtime, Signal, TaskHandle, TimerHandle
 
 if TYPE_CHECKING:
     import socket
@@ -221,6 +221,32 @@ def _fresh(outcome: int | BaseException) -> BaseException:
     return outcome
 
 
+class AsyncioSignal(Signal):
+    """A future, and a timer only for who waits with a limit."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[bool] = loop.create_future()
+
+    def set(self) -> None:
+        self._resolve(value=True)
+
+    def _resolve(self, *, value: bool) -> None:
+        if not self._future.done():
+            self._future.set_result(value)
+
+    async def wait(self, timeout: float | None) -> bool:
+        if timeout is None:
+            return await self._future
+        timer = self._loop.call_later(timeout, lambda: self._resolve(value=False))
+        try:
+            return await self._future
+        finally:
+            timer.cancel()
+
+
 class AsyncioTask(TaskHandle):
     """A service task on asyncio."""
 
@@ -275,6 +301,9 @@ class AsyncioRuntime(Runtime):
 
     def channel(self, sock: socket.socket) -> AsyncioChannel:
         return AsyncioChannel(self, sock)
+
+    def signal(self) -> AsyncioSignal:
+        return AsyncioSignal(self.loop)
 
     def spawn(self, function: Callable[[], Awaitable[None]], *, name: str) -> AsyncioTask:
         async def run() -> None:

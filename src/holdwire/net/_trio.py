@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import trio
 from anyio import BusyResourceError, ClosedResourceError
 
-from .runtime import INTERRUPTED, Channel, Runtime, TaskHandle, TimerHandle
+from .runtime import INTERRUPTED, Channel, Runtime, Signal, TaskHandle, TimerHandle
 
 if TYPE_CHECKING:
     import socket
@@ -132,6 +132,26 @@ class TrioChannel(Channel):
             self._watcher()
 
 
+class TrioSignal(Signal):
+    """An event of trio's."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout: float | None) -> bool:
+        if timeout is None:
+            await self._event.wait()
+        else:
+            with trio.move_on_after(timeout):
+                await self._event.wait()
+        return self._event.is_set()
+
+
 class TrioTask(TaskHandle):
     """A system task with a cancel scope of its own."""
 
@@ -188,6 +208,9 @@ class TrioRuntime(Runtime):
 
     def channel(self, sock: socket.socket) -> TrioChannel:
         return TrioChannel(self, sock)
+
+    def signal(self) -> TrioSignal:
+        return TrioSignal()
 
     def spawn(self, function: Callable[[], Awaitable[None]], *, name: str) -> TrioTask:
         handle = TrioTask()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
 
-__all__ = ["INTERRUPTED", "Channel", "Runtime", "TaskHandle", "TimerHandle", "current"]
+__all__ = ["INTERRUPTED", "Channel", "Runtime", "Signal", "TaskHandle", "TimerHandle", "current"]
 
 BUFFER_SIZE = 262_144
 """Bytes that one ``recv`` may take. One buffer for each thread: it is consumed before the next await."""
@@ -71,6 +71,20 @@ class TimerHandle(abc.ABC):
     @abc.abstractmethod
     def cancel(self) -> None:
         """Forget the timer; may be called again."""
+
+
+class Signal(abc.ABC):
+    """Set once, waited for by one task: what a queue hands its waiters. Cheaper than an event for many."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def set(self) -> None:
+        """Wake the waiter; may be called again, and before anybody waits."""
+
+    @abc.abstractmethod
+    async def wait(self, timeout: float | None) -> bool:
+        """Wait until it is set; False if that did not happen within ``timeout`` seconds."""
 
 
 class Channel(abc.ABC):
@@ -148,6 +162,10 @@ class Runtime(abc.ABC):
     @abc.abstractmethod
     def channel(self, sock: socket.socket) -> Channel:
         """Readiness for ``sock``, which must be non-blocking."""
+
+    @abc.abstractmethod
+    def signal(self) -> Signal:
+        """A new signal, not set."""
 
     @abc.abstractmethod
     def spawn(self, function: Callable[[], Awaitable[None]], *, name: str) -> TaskHandle:

@@ -1,0 +1,146 @@
+"""``HttpConnection``: what the pool and the exchange know of a connection, whatever HTTP version it speaks.
+
+Not responsible for any protocol (``http11``, ``http2``) or for who uses the connection (``pool``).
+"""
+
+from __future__ import annotations
+
+import abc
+import time
+from typing import TYPE_CHECKING
+
+from ..events import CloseReason
+from ..net.wire import Look
+from ..policy.phase import Delivery, Phase, Sent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from ..net.wire import Wire
+    from ..policy.failure import Failure
+    from .messages import Origin, Request, Response
+
+__all__ = ["Attempt", "HttpConnection"]
+
+
+class Attempt:
+    """One try of a request on one connection: the evidence, gathered while it goes on.
+
+    ``body_started`` says whether any piece of a streamed body was taken from the caller.
+    """
+
+    __slots__ = ("began", "phase", "received", "request", "response_early", "reused", "sent", "stale", "unsent_aborted")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.began = time.time_ns()
+        self.phase = Phase.POOL
+        self.sent = Sent.NONE
+        self.reused = False
+        self.received = 0
+        self.response_early = False
+        """Whether response bytes arrived before the request was fully written."""
+        self.stale = False
+        """Whether the connection was found unusable before any byte of this request was written."""
+        self.unsent_aborted = 0
+
+
+class HttpConnection(abc.ABC):
+    """One connection to one origin."""
+
+    __slots__ = (
+        "__weakref__",
+        "close_reason",
+        "created",
+        "idle_since",
+        "last_context",
+        "max_age",
+        "on_end",
+        "origin",
+        "wire",
+    )
+
+    http_version: str = "1.1"
+
+    def __init__(self, wire: Wire, origin: Origin, *, max_age: float | None) -> None:
+        self.wire = wire
+        self.origin = origin
+        self.created = time.monotonic()
+        self.idle_since = self.created
+        self.max_age = max_age
+        self.last_context: Context | None = None
+        self.close_reason: CloseReason | None = None
+        self.on_end: Callable[[HttpConnection, CloseReason, Failure | None], None] | None = None
+        """Told once, synchronously, when the connection has ended; set by the pool."""
+
+    @property
+    @abc.abstractmethod
+    def capacity(self) -> int:
+        """How many more requests it can take now; below 1 it is busy, or takes no more at all."""
+
+    @property
+    @abc.abstractmethod
+    def active(self) -> int:
+        """Requests in progress."""
+
+    @abc.abstractmethod
+    async def exchange(self, attempt: Attempt) -> Response:
+        """Send the attempt's request and return the final response's head; the body follows on it.
+
+        Raises:
+            ConnectionLost, RemoteProtocolError, DeadlineExceeded, LocalProtocolError: The connection is closed or
+                will be (HTTP/2: the stream is), and the attempt holds the evidence.
+        """
+
+    @abc.abstractmethod
+    def rest(self) -> None:
+        """Become idle: watch for the peer's end, and do not let it pass unnoticed."""
+
+    @abc.abstractmethod
+    def wake(self) -> None:
+        """Stop being idle: a request follows."""
+
+    def is_expired(self, now: float) -> bool:
+        """Whether the connection is too old for another request (monotonic seconds)."""
+        return self.max_age is not None and now - self.created >= self.max_age
+
+    def looks_alive(self) -> bool:
+        """One non-blocking look before use; what it finds dead is closed, and reported by ``on_end``."""
+        look = self.wire.look()
+        if look is Look.QUIET:
+            return True
+        if look is Look.FAILED:
+            self.end(CloseReason.FAILURE, self.wire.failure)
+        else:
+            self.end(CloseReason.PEER_IDLE)
+        return False
+
+    def end(self, reason: CloseReason, failure: Failure | None = None, *, abort: bool = False) -> None:
+        """End the connection now, gracefully unless ``abort``; may be called again."""
+        if self.close_reason is not None:
+            return
+        self.close_reason = reason
+        if reason is CloseReason.FOREIGN:
+            self.wire.drop()
+        elif abort:
+            self.wire.abort()
+        else:
+            self.wire.close()
+        self._ended()
+        if self.on_end is not None:
+            self.on_end(self, reason, failure)
+
+    def _ended(self) -> None:
+        """For what a subclass has to let go of."""
+
+
+def delivery_of(sent: Sent, received: int, outq: int | None, unsent: int) -> Delivery:
+    """What the kernel knows about a request's delivery (kernel-facts: unacked reads 0 on a dead connection)."""
+    if received:
+        return Delivery.ANSWERED
+    if sent is Sent.NONE:
+        return Delivery.NOT_SENT
+    if sent is Sent.ALL and outq == 0 and not unsent:
+        return Delivery.ACKED
+    return Delivery.SENT_UNACKED

@@ -1,0 +1,103 @@
+"""The head of an HTTP/1.1 request: checked against the grammar, then encoded, once for all attempts.
+
+Pure. A request that is not legal raises LocalProtocolError before anything is sent, so that no header can smuggle
+another one (RFC 9110, section 5.5; RFC 9112, sections 3 and 6). Not responsible for sending (``http11``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from ..errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from .messages import Request
+
+__all__ = ["encode_head"]
+
+_TOKEN: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
+_VALUE: Final = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?").fullmatch
+_TARGET: Final = re.compile(rb"[\x21-\x7e]+").fullmatch
+_DIGITS: Final = re.compile(rb"[0-9]{1,20}").fullmatch
+_FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
+_KNOWN_LIMIT: Final = 1024
+
+_known_names: dict[bytes, bytes] = {}
+"""Names that were checked before, with their lower case: the same few come with every request."""
+
+
+def encode_head(request: Request) -> None:
+    """Check the request's head and put its bytes and framing on the request.
+
+    Raises:
+        LocalProtocolError: Method, target, a header or the framing is not legal. The message names what.
+    """
+    if not _TOKEN(request.method):
+        raise LocalProtocolError(f"Illegal method characters: {request.method!r}")
+    if not _TARGET(request.target):
+        raise LocalProtocolError("Illegal target characters: a target is printable ASCII without spaces")
+    hosts = 0
+    lines = [request.method, b" ", request.target, b" HTTP/1.1\r\n"]
+    for name, value in request.headers:
+        lower = _known_names.get(name) or _learn(name)
+        if not _VALUE(value):
+            raise LocalProtocolError(f"Illegal header value of {name.decode('ascii')!r}: {_shown(value)}")
+        if lower in _FRAMING:
+            hosts += _note_framing(request, lower, value)
+        lines += (name, b": ", value, b"\r\n")
+    if hosts != 1:
+        raise LocalProtocolError(
+            "Missing mandatory Host: header" if not hosts else f"Found {hosts} Host: headers; exactly one is legal"
+        )
+    if request.chunked:
+        if request.content_length is not None:
+            raise LocalProtocolError("Content-Length and Transfer-Encoding together are not legal; give one of them")
+    elif isinstance(request.body, bytes) and len(request.body) != (request.content_length or 0):
+        raise LocalProtocolError(length_message(len(request.body), request.content_length or 0))
+    lines.append(b"\r\n")
+    request.head = b"".join(lines)
+
+
+def length_message(sent: int, declared: int) -> str:
+    """What is wrong with a body of ``sent`` bytes where ``declared`` were announced."""
+    if sent > declared:
+        return f"Too much data for declared Content-Length ({sent} bytes or more, {declared} declared)"
+    return f"Too little data for declared Content-Length ({sent} bytes, {declared} declared)"
+
+
+def _note_framing(request: Request, name: bytes, value: bytes) -> int:
+    """Take note of a header that decides about framing; 1 for Host."""
+    if name == b"host":
+        return 1
+    if name == b"content-length":
+        if not _DIGITS(value):
+            raise LocalProtocolError(f"Illegal Content-Length: {_shown(value)}")
+        length = int(value)
+        if request.content_length is not None and request.content_length != length:
+            raise LocalProtocolError("Conflicting Content-Length headers")
+        request.content_length = length
+    elif name == b"transfer-encoding":
+        if value.strip().lower() != b"chunked" or request.chunked:
+            raise LocalProtocolError("Transfer-Encoding other than one 'chunked' is not supported in requests")
+        request.chunked = True
+    elif b"close" in value.lower():
+        request.close = b"close" in [token.strip() for token in value.lower().split(b",")]
+    return 0
+
+
+def _learn(name: bytes) -> bytes:
+    if not _TOKEN(name):
+        raise LocalProtocolError(f"Illegal header name {_shown(name)}")
+    if len(_known_names) >= _KNOWN_LIMIT:
+        _known_names.clear()
+    lower = _known_names[name] = name.lower()
+    return lower
+
+
+def _shown(raw: bytes) -> str:
+    """Only what is wrong, never the value: it may be a credential."""
+    bad = sorted({bytes([byte]) for byte in raw if byte in b"\x00\r\n\x0b\x0c"})
+    if bad:
+        return "it contains " + ", ".join(repr(byte) for byte in bad)
+    return "it is empty, or starts or ends with white space" if raw.strip() != raw or not raw else "illegal characters"

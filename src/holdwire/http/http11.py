@@ -1,0 +1,401 @@
+"""``Http11Connection``: HTTP/1.1 on one wire, one exchange at a time.
+
+Theory of operation. A request leaves in one write where it is small (head and body together). While it is being
+written the peer may answer early: input that arrives while the kernel has no room interrupts the write, and after a
+failed write the read side is drained first, so that a 413 is delivered and not lost behind EPIPE. How much of the
+request the kernel took is counted on the wire; ``Attempt`` holds that evidence when something fails.
+
+Invariants: a connection is given back only if both messages are complete, nothing stray follows, and nobody said
+close; after an exception or a cancellation inside an exchange it is closed, aborted if bytes of the request could
+still leave. Not responsible for parsing (``parser``), encoding the head (``head``), retries or the pool.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ConnectionLost, DeadlineExceeded, HoldwireError, LocalProtocolError, RemoteProtocolError
+from ..events import CloseReason
+from ..net.wire import Look
+from ..policy import diagnosis
+from ..policy.kind import Kind
+from ..policy.phase import Phase, Sent
+from .connection import Attempt, HttpConnection, delivery_of
+from .head import length_message
+from .messages import Response
+from .parser import ResponseReader, Truncated, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ..net.wire import Wire
+    from ..policy.failure import Failure
+    from .messages import Origin, Request
+
+__all__ = ["Http11Connection"]
+
+READ_SIZE: Final = 65_536
+JOIN_LIMIT: Final = 65_536
+"""A body up to this size leaves in the same write as the head."""
+
+
+class Http11Connection(HttpConnection):
+    """See the module."""
+
+    __slots__ = ("_attempt", "_eof_lost", "_mark", "_reader", "_upload_cut", "on_idle", "served", "truncation")
+
+    def __init__(self, wire: Wire, origin: Origin, *, max_age: float | None, truncation: str = "error") -> None:
+        super().__init__(wire, origin, max_age=max_age)
+        self.truncation = truncation
+        self._reader = ResponseReader()
+        self._attempt: Attempt | None = None
+        self._mark = 0
+        self._upload_cut = False
+        self._eof_lost: ConnectionLost | None = None
+        self.served = 0
+        self.on_idle: Callable[[Http11Connection], None] | None = None
+        """Told when an exchange is over and the connection can be used again; set by the pool."""
+
+    @property
+    def capacity(self) -> int:
+        return 1 if self._attempt is None and self.close_reason is None else 0
+
+    @property
+    def active(self) -> int:
+        return 0 if self._attempt is None else 1
+
+    # --- the exchange ---
+
+    async def exchange(self, attempt: Attempt) -> Response:
+        request = attempt.request
+        self._attempt = attempt
+        attempt.reused = self.served > 0
+        self._mark = self.wire.bytes_out
+        self._upload_cut = False
+        self._eof_lost = None
+        reader = self._reader
+        reader.begin(request.method)
+        try:
+            if request.trace is None:
+                await self._send(request)
+                await self._receive_head(request)
+            else:
+                await self._traced_exchange(request)
+        except BaseException as exc:
+            self._abandon(exc)
+            raise
+        if reader.upgraded:
+            self.wire.phase = Phase.UPGRADED
+        else:
+            self.wire.phase = Phase.RESPONSE_BODY
+        return Response(
+            reader.status,
+            reader.headers,
+            Http11Body(self, request),
+            http_version=reader.http_version,
+            reason=reader.reason,
+            wire=self.wire,
+        )
+
+    async def _traced_exchange(self, request: Request) -> None:
+        trace = request.trace
+        assert trace is not None  # noqa: S101 - the caller has looked
+        steps = (
+            ("http11.send_request_headers", self._send_head),
+            ("http11.send_request_body", self._send_body),
+            ("http11.receive_response_headers", self._receive_head),
+        )
+        for name, step in steps:
+            await trace(f"{name}.started", {"request": request})
+            try:
+                await step(request)
+            except BaseException as exc:
+                await trace(f"{name}.failed", {"exception": exc})
+                raise
+            reader = self._reader
+            result = (
+                (reader.http_version, reader.status, reader.reason, reader.headers)
+                if step == self._receive_head
+                else None
+            )
+            await trace(f"{name}.complete", {"return_value": result})
+
+    async def _send(self, request: Request) -> None:
+        body = request.body
+        if isinstance(body, bytes) and len(body) <= JOIN_LIMIT:
+            self._enter(Phase.REQUEST_HEADERS)
+            await self._write(request.head + body if body else request.head, request, until_input=bool(body))
+            return
+        await self._send_head(request)
+        await self._send_body(request)
+
+    async def _send_head(self, request: Request) -> None:
+        self._enter(Phase.REQUEST_HEADERS)
+        await self._write(request.head, request, until_input=False)
+
+    async def _send_body(self, request: Request) -> None:
+        body = request.body
+        if isinstance(body, bytes):
+            if body and not self._upload_cut:
+                self._enter(Phase.REQUEST_BODY)
+                await self._write(body, request, until_input=True)
+            return
+        self._enter(Phase.REQUEST_BODY)
+        sent = 0
+        declared = None if request.chunked else (request.content_length or 0)
+        async for piece in body:
+            if not piece:
+                continue
+            sent += len(piece)
+            if declared is not None and sent > declared:
+                raise LocalProtocolError(length_message(sent, declared))
+            framed = b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece
+            await self._write(framed, request, until_input=True)
+            if self._upload_cut:
+                return
+        if declared is not None and sent != declared:
+            raise LocalProtocolError(length_message(sent, declared))
+        if request.chunked:
+            await self._write(b"0\r\n\r\n", request, until_input=True)
+
+    async def _write(self, data: bytes, request: Request, *, until_input: bool) -> None:
+        """Write ``data``; cut the upload short if the peer answers early or the write fails."""
+        wire = self.wire
+        try:
+            done = await wire.write(data, request.timeouts.write, until_input=until_input)
+            while done < len(data):
+                if await self._early_answer(request):
+                    self._upload_cut = True
+                    return
+                done += await wire.write(data[done:], request.timeouts.write, until_input=True)
+        except ConnectionLost:
+            self._upload_cut = True  # an answer that came before the reset is still readable: look there first
+
+    async def _early_answer(self, request: Request) -> bool:
+        """Input arrived while the request was being written: whether it is the final response's head."""
+        data = await self._read(request)
+        if not data:
+            self._upload_cut = True
+            return True
+        attempt = self._current()
+        attempt.response_early = True
+        self._feed(data)
+        return self._reader.head_complete
+
+    async def _receive_head(self, request: Request) -> None:
+        reader = self._reader
+        attempt = self._current()
+        if self.wire.phase is not Phase.RESPONSE_WAIT:
+            self.wire.phase = Phase.RESPONSE_WAIT
+        while not reader.head_complete:
+            data = await self._read(request)
+            if data:
+                attempt.received += len(data)
+                self._feed(data)
+            else:
+                self._feed_eof(request)
+        if self._upload_cut:
+            reader.reusable = False
+
+    async def _read(self, request: Request) -> bytes:
+        """The next bytes; ``b""`` at an end of file, with close_notify or not: the framing decides what that means."""
+        try:
+            return await self.wire.read(READ_SIZE, request.timeouts.read)
+        except ConnectionLost as lost:
+            failure = lost.failure
+            if failure is not None and failure.kind is Kind.UNEXPECTED_EOF:
+                self._eof_lost = lost
+                return b""
+            raise
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+        except Violation as violation:
+            failure = diagnosis.from_protocol(phase=self.wire.phase, facts=self.wire.facts(), detail=str(violation))
+            self.wire.latch(failure)
+            raise RemoteProtocolError(f"{violation} [{failure.endpoint}]", failure=failure) from None
+
+    def _feed_eof(self, request: Request) -> None:
+        reader = self._reader
+        try:
+            reader.feed_eof()
+        except Truncated as truncated:
+            lost = self._eof_lost
+            failure = lost.failure if lost is not None else None
+            if failure is None:
+                failure = diagnosis.from_eof(phase=self.wire.phase, facts=self.wire.facts())
+                self.wire.latch(failure)
+            raise RemoteProtocolError(f"{truncated} [{failure}]", failure=failure) from lost
+        if self._eof_lost is not None and (request.truncation or self.truncation) != "accept":
+            # the body is delimited by the end of the connection, and TLS says that this was no orderly end
+            failure = self._eof_lost.failure
+            raise RemoteProtocolError(
+                "the body is delimited by the end of the connection, which ended without close_notify: it may be "
+                f'truncated; tls_truncation="accept" takes it as it is [{failure}]',
+                failure=failure,
+            ) from self._eof_lost
+
+    async def read_body(self, request: Request) -> bytes | None:
+        """The next piece of the body; None at its end."""
+        reader = self._reader
+        while True:
+            if reader.body:
+                pieces = reader.body
+                reader.body = []
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if reader.complete:
+                return None
+            data = await self._read(request)
+            if data:
+                self._feed(data)
+            else:
+                self._feed_eof(request)
+
+    def take_leftover(self) -> bytes:
+        """What arrived behind the head of a 101 or of 2xx to CONNECT; it belongs to the upgraded stream."""
+        leftover, self._reader.leftover = self._reader.leftover, b""
+        return leftover
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether the wire belongs to another protocol now."""
+        return self._reader.upgraded
+
+    # --- the end of an exchange ---
+
+    def finish(self) -> None:
+        """The response was read to its end, or its owner lost interest: give the connection back, or close it."""
+        if self._attempt is None or self.close_reason is not None:
+            return
+        reader = self._reader
+        request = self._attempt.request
+        if not reader.complete:
+            self.end(CloseReason.CANCELLED, abort=bool(self.wire.undelivered()))
+            return
+        self._attempt = None
+        self.served += 1
+        self.wire.requests = self.served
+        if not reader.reusable or request.close or reader.stray:
+            self.end(CloseReason.RESPONSE)
+            return
+        if self.on_idle is not None:
+            self.on_idle(self)
+
+    def fail(self, exc: BaseException) -> None:
+        """The body could not be read to its end because of ``exc``."""
+        self._abandon(exc)
+
+    def _abandon(self, exc: BaseException) -> None:
+        """Close after a failure, a time-out or a cancellation: what could still leave is never delivered."""
+        attempt = self._attempt
+        if attempt is None:
+            return
+        wire = self.wire
+        attempt.phase = wire.phase
+        if attempt.sent is not Sent.ALL:
+            attempt.sent = self._sent(attempt)
+        reader = self._reader
+        if reader.started and not attempt.received:
+            attempt.received = 1
+        failure = self._failure_of(exc, attempt)
+        if isinstance(exc, HoldwireError) and exc.failure is None:
+            exc.failure = failure
+        undelivered = wire.undelivered()
+        attempt.unsent_aborted = undelivered or 0
+        reason = CloseReason.FAILURE if isinstance(exc, HoldwireError) else CloseReason.CANCELLED
+        self.end(reason, failure, abort=undelivered is None or undelivered > 0)
+
+    def _sent(self, attempt: Attempt) -> Sent:
+        accepted = self.wire.bytes_out - self._mark
+        if accepted == 0:
+            return Sent.NONE
+        request = attempt.request
+        if self.wire.phase in {Phase.RESPONSE_WAIT, Phase.RESPONSE_BODY} and not self._upload_cut:
+            return Sent.ALL if not self.wire.unsent else Sent.PART
+        whole = len(request.head) + (len(request.body) if isinstance(request.body, bytes) else 1 << 62)
+        return Sent.ALL if accepted >= whole and not self.wire.unsent else Sent.PART
+
+    def _failure_of(self, exc: BaseException, attempt: Attempt) -> Failure | None:
+        """The record of ``exc``, with what only this layer knows."""
+        if isinstance(exc, DeadlineExceeded):
+            failure = diagnosis.local(Kind.LOCAL_TIMEOUT, phase=attempt.phase, facts=self.wire.facts())
+        elif isinstance(exc, HoldwireError):
+            failure = exc.failure or self.wire.failure
+        else:
+            return None
+        if failure is None:
+            return None
+        delivery = delivery_of(attempt.sent, attempt.received, failure.outq, self.wire.unsent)
+        failure = failure.evolve(sent=attempt.sent, delivery=delivery, reused=attempt.reused)
+        if isinstance(exc, HoldwireError):
+            exc.failure = failure
+        return failure
+
+    def _enter(self, phase: Phase) -> None:
+        self.wire.phase = phase
+
+    def _current(self) -> Attempt:
+        assert self._attempt is not None  # noqa: S101 - inside an exchange
+        return self._attempt
+
+    # --- idleness ---
+
+    def rest(self) -> None:
+        self.idle_since = time.monotonic()
+        self.wire.phase = Phase.IDLE
+        self.wire.watch(self._on_input)
+
+    def wake(self) -> None:
+        self.wire.unwatch()
+
+    def _on_input(self) -> None:
+        """Something arrived on the idle connection: its end, a failure, TLS's own talk, or bytes nobody asked for."""
+        look = self.wire.look()
+        if look is Look.QUIET:
+            return
+        if look is Look.FAILED:
+            self.end(CloseReason.FAILURE, self.wire.failure)
+        else:  # a server may say 408 before it closes: either way nothing more can be asked here
+            self.end(CloseReason.PEER_IDLE)
+
+    def _ended(self) -> None:
+        self._reader = ResponseReader()  # lets go of the parser, which refers back to its reader
+
+
+class Http11Body:
+    """The body of one response; gives the connection back when it is read to the end or closed."""
+
+    __slots__ = ("_connection", "_done", "_request", "on_failure")
+
+    def __init__(self, connection: Http11Connection, request: Request) -> None:
+        self._connection = connection
+        self._request = request
+        self._done = False
+        self.on_failure: Callable[[BaseException], None] | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        connection = self._connection
+        try:
+            if not self._done:
+                while (piece := await connection.read_body(self._request)) is not None:
+                    yield piece
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            self._done = True
+            connection.fail(exc)
+            if self.on_failure is not None:
+                self.on_failure(exc)
+            raise
+        if not connection.upgraded:
+            self._finish()
+
+    async def aclose(self) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._done:
+            self._done = True
+            self._connection.finish()

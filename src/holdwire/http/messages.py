@@ -1,0 +1,181 @@
+"""``Origin``, ``Request``, ``Response``: what goes in and out of ``http/``, in small types of its own.
+
+Not responsible for the types of any client library: ``transports`` translates.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextvars import Context
+
+    from ..net.wire import Wire
+
+__all__ = ["BodySource", "Headers", "Origin", "Request", "Response", "ResponseBody", "Timeouts", "Trace"]
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+"""Name and value as they stand on the wire, in order, repeats apart."""
+
+Trace: TypeAlias = "Callable[[str, dict[str, Any]], Awaitable[None]]"
+"""Called with httpcore's event names, for example ``http11.send_request_headers.started``."""
+
+
+class Origin(NamedTuple):
+    """Where a request goes, and what may share a connection: equal origins may.
+
+    ``server_name`` is the TLS name if the caller chose one that differs from ``host``.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    server_name: str | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is spoken to the origin."""
+        return self.scheme in {"https", "wss"}
+
+    @property
+    def upgradable(self) -> bool:
+        """Whether the scheme asks for a WebSocket, which needs HTTP/1.1."""
+        return self.scheme in {"ws", "wss"}
+
+
+class Timeouts:
+    """The caller's promises to itself, in seconds; None means no limit.
+
+    ``connect`` bounds the whole connect phase, ``read`` and ``write`` each single wait, ``pool`` the wait for a
+    connection.
+    """
+
+    __slots__ = ("connect", "pool", "read", "write")
+
+    def __init__(
+        self,
+        connect: float | None = None,
+        read: float | None = None,
+        write: float | None = None,
+        pool: float | None = None,
+    ) -> None:
+        self.connect = connect
+        self.read = read
+        self.write = write
+        self.pool = pool
+
+
+class BodySource(Protocol):
+    """A request body that is produced piece by piece."""
+
+    replayable: bool
+    """Whether it can be produced again, byte for byte."""
+    started: bool
+    """Whether any of it was asked for."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces, from the beginning."""
+        ...
+
+
+class Request:
+    """One logical request, the same through all its attempts.
+
+    ``head`` is filled by ``head.encode_head`` once. ``marked`` is the caller's word that it is idempotent.
+    ``context`` is the caller's context at the start, for telemetry. ``deadline`` is a monotonic time that bounds all
+    attempts and pauses. ``truncation`` overrides the transport's ``tls_truncation``.
+    """
+
+    __slots__ = (
+        "body",
+        "chunked",
+        "close",
+        "content_length",
+        "context",
+        "deadline",
+        "head",
+        "headers",
+        "idempotent",
+        "method",
+        "origin",
+        "proof_only",
+        "target",
+        "timeouts",
+        "trace",
+        "truncation",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        origin: Origin,
+        target: bytes,
+        headers: Headers,
+        body: bytes | BodySource = b"",
+        *,
+        timeouts: Timeouts | None = None,
+        idempotent: bool = False,
+        context: Context | None = None,
+        deadline: float | None = None,
+        trace: Trace | None = None,
+        truncation: str | None = None,
+    ) -> None:
+        self.method = method
+        self.origin = origin
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.timeouts = timeouts or Timeouts()
+        self.idempotent = idempotent
+        self.context = context
+        self.deadline = deadline
+        self.trace = trace
+        self.truncation = truncation
+        self.proof_only = False
+        self.head = b""
+        self.chunked = False
+        self.close = False
+        self.content_length: int | None = None
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the body can be sent again."""
+        return isinstance(self.body, bytes) or self.body.replayable or not self.body.started
+
+
+class ResponseBody(Protocol):
+    """The body of a response: an asynchronous iterable of bytes that must be closed."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces as they arrive."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connection back, or end it if the body was not read to its end. May be called again."""
+        ...
+
+
+class Response:
+    """The final response of an exchange (1xx are skipped, but for 101)."""
+
+    __slots__ = ("body", "headers", "http_version", "reason", "status", "stream_id", "wire")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        body: ResponseBody,
+        *,
+        http_version: bytes,
+        reason: bytes | None = None,
+        wire: Wire | None = None,
+        stream_id: int | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.http_version = http_version
+        self.reason = reason
+        self.wire = wire
+        self.stream_id = stream_id

@@ -1,0 +1,272 @@
+"""``ResponseReader``: reads HTTP/1.1 responses from bytes, one after another. Sans-I/O, on httptools (llhttp).
+
+Theory of operation. llhttp is strict where security asks for it; the leniency switches set here make it as tolerant of
+sloppy servers as h11 is (bare LF, folded headers, Content-Length beside Transfer-Encoding) and no laxer. What llhttp
+does not know is ours: the head's size limit, responses that have no body whatever their headers say (HEAD, 2xx to
+CONNECT), the end of input, transfer codings other than ``chunked``, and bytes after a complete response, which make
+the connection unusable.
+
+Invariants: headers are those of the last head begun (1xx are counted and dropped); once ``complete``, nothing that is
+fed changes the response. Not responsible for the connection (``http11``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import httptools
+
+if TYPE_CHECKING:
+    from .messages import Headers
+
+__all__ = ["MAX_HEAD", "ResponseReader", "Truncated", "Violation"]
+
+MAX_HEAD: Final = 100 * 1024
+"""Bytes of a response's head, 1xx included (httpcore's limit)."""
+MAX_INTERIM: Final = 64
+"""1xx responses before the final one."""
+MAX_QUIET: Final = 64 * 1024
+"""Bytes in a row that yield neither body nor the end of it: chunk extensions, trailers."""
+
+
+class Violation(Exception):
+    """The peer's bytes are no legal HTTP; the text says why and holds none of them."""
+
+
+class Truncated(Exception):
+    """The input ended inside the message; the text says where, in the words of h11."""
+
+
+class ResponseReader:
+    """Feed it bytes; look at ``head_complete``, ``body`` and ``complete``.
+
+    Attributes:
+        body: Pieces of the body that nobody has taken yet; the owner empties it.
+        received: Bytes of body so far.
+        reusable: Once complete: whether another response may follow on this connection.
+        upgraded: The response was 101, or 2xx to CONNECT: what follows is in ``leftover``.
+    """
+
+    __slots__ = (
+        "_codings",
+        "_connect",
+        "_fed",
+        "_head_method",
+        "_interim",
+        "_lengths",
+        "_parser",
+        "_pending",
+        "_quiet",
+        "_spoiled",
+        "body",
+        "complete",
+        "expected",
+        "head_complete",
+        "headers",
+        "http_version",
+        "leftover",
+        "reason",
+        "received",
+        "reusable",
+        "status",
+        "stray",
+        "until_eof",
+        "upgraded",
+    )
+
+    def __init__(self) -> None:
+        self._parser: httptools.HttpResponseParser | None = None
+        self.body: list[bytes] = []
+        self.begin(b"GET")
+
+    def begin(self, method: bytes) -> None:
+        """Expect the response to a request with ``method``."""
+        self._head_method = method == b"HEAD"
+        self._connect = method == b"CONNECT"
+        self._spoiled = False
+        self._fed = self._interim = self._quiet = 0
+        self._codings = 0
+        self._lengths = False
+        self._pending = b""
+        self.body = []
+        self.headers: Headers = []
+        self.status = 0
+        self.reason = b""
+        self.http_version = b"HTTP/1.1"
+        self.head_complete = self.complete = self.upgraded = self.stray = self.until_eof = False
+        self.reusable = False
+        self.received = 0
+        self.expected: int | None = None
+        self.leftover = b""
+
+    @property
+    def started(self) -> bool:
+        """Whether any byte of the response has arrived."""
+        return self._fed > 0
+
+    def feed(self, data: bytes) -> None:
+        """Take ``data``, which is not empty.
+
+        Raises:
+            Violation: It is no legal HTTP. After that the reader is of no further use.
+        """
+        if self.complete:
+            self.stray = True
+            self.reusable = False
+            return
+        if self._connect and not self.head_complete:
+            self._feed_connect(data)
+            return
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
+            parser.set_dangerous_leniencies(
+                lenient_headers=True, lenient_chunked_length=True, lenient_optional_cr_before_lf=True
+            )
+        before = self.received
+        self._fed += len(data)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parser = None
+            self.upgraded = True
+            self.leftover = bytes(data[upgrade.args[0] :])
+            self.reusable = False
+        except httptools.HttpParserError as exc:
+            self._parser = None
+            if not self.complete:
+                raise Violation(self._describe(exc)) from None
+            self.stray = True
+            self.reusable = False
+        if not self.head_complete:
+            if self._fed > MAX_HEAD:
+                raise Violation(f"the head of the response is larger than {MAX_HEAD // 1024} KiB")
+        elif not self.complete:
+            self._quiet = 0 if self.received != before else self._quiet + len(data)
+            if self._quiet > MAX_QUIET:
+                raise Violation(f"{MAX_QUIET // 1024} KiB of chunk extensions or trailers without any body")
+        if self._spoiled:
+            raise Violation(self._spoiled_by())
+
+    def _feed_connect(self, data: bytes) -> None:
+        """Hand over nothing beyond the head: after 2xx to CONNECT the rest belongs to the tunnel."""
+        self._pending += data
+        end = self._pending.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._pending) > MAX_HEAD:
+                raise Violation(f"the head of the response is larger than {MAX_HEAD // 1024} KiB")
+            return
+        head, rest = self._pending[: end + 4], self._pending[end + 4 :]
+        self._pending = b""
+        self._feed(head)
+        if self.upgraded:
+            self.leftover = rest
+        elif rest:
+            self.feed(rest)
+
+    def feed_eof(self) -> None:
+        """The input has ended.
+
+        Raises:
+            Truncated: Inside the message.
+        """
+        if self.complete:
+            return
+        self.reusable = False
+        if self.head_complete and self.until_eof:
+            self.complete = True
+            return
+        if not self.head_complete:
+            text = "Server disconnected without sending a response."
+            raise Truncated(text if not self._fed else f"{text} It ended inside the head.")
+        detail = (
+            "incomplete chunked read"
+            if self.expected is None
+            else f"received {self.received} bytes, expected {self.expected}"
+        )
+        raise Truncated(f"peer closed connection without sending complete message body ({detail})")
+
+    # --- httptools' callbacks; they must not raise ---
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.stray = True
+            self.reusable = False
+            return
+        self.headers = []
+        self.reason = b""
+        self._codings = 0
+        self._lengths = False
+
+    def on_status(self, reason: bytes) -> None:
+        if not self.complete:
+            self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.head_complete:  # a trailer, or the head of a stray response
+            return
+        self.headers.append((name, value))
+        size = len(name)
+        if size == 17 and name.lower() == b"transfer-encoding":
+            self._codings += 1
+            self._spoiled = self._spoiled or self._codings > 1 or value.strip().lower() != b"chunked"
+        elif size == 14 and name.lower() == b"content-length":
+            self._lengths = True
+            self.expected = int(value) if value.isdigit() else None
+
+    def on_headers_complete(self) -> None:
+        if self.complete or self._parser is None:
+            return
+        parser = self._parser
+        status = parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self._interim += 1
+            self._spoiled = self._spoiled or self._interim > MAX_INTERIM
+            return
+        self.status = status
+        self.head_complete = True
+        version = parser.get_http_version()
+        self.http_version = b"HTTP/" + version.encode("ascii")
+        modern = version == "1.1"
+        self.reusable = modern and not self._says_close() and not (self._codings and self._lengths)
+        if self._codings:
+            self.expected = None
+        if self._connect and 200 <= status < 300:
+            self.upgraded = self.complete = True
+            self._parser = None
+        elif self._head_method:
+            self.complete = True
+            self._parser = None  # llhttp would take the next response for this one's body
+        elif status not in {101, 204, 304} and not self._codings and not self._lengths:
+            self.until_eof = True
+            self.reusable = False
+
+    def on_body(self, data: bytes) -> None:
+        if self.complete:
+            self.stray = True
+            self.reusable = False
+            return
+        self.received += len(data)
+        self.body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.head_complete and not self.complete:
+            self.complete = True
+
+    def _says_close(self) -> bool:
+        for name, value in self.headers:
+            if len(name) == 10 and name.lower() == b"connection" and b"close" in value.lower():
+                return b"close" in [token.strip() for token in value.lower().split(b",")]
+        return False
+
+    def _spoiled_by(self) -> str:
+        if self._interim > MAX_INTERIM:
+            return f"more than {MAX_INTERIM} interim (1xx) responses"
+        return "a Transfer-Encoding other than a single 'chunked'"
+
+    def _describe(self, exc: httptools.HttpParserError) -> str:
+        where = "the body" if self.head_complete else "the head"
+        return f"illegal HTTP in {where} of the response: {exc}"
