@@ -1,0 +1,98 @@
+"""holdwire keeps the connections of async Python programs alive, says why one died, and brings it back.
+
+Importing this package imports no HTTP library: names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .errors import (
+        ClosedError,
+        ConnectFailed,
+        ConnectionLost,
+        DeadlineExceeded,
+        HeartbeatLost,
+        HoldwireError,
+        LocalProtocolError,
+        ProxyError,
+        RemoteProtocolError,
+        failure_of,
+    )
+    from .events import Observer
+    from .policy.failure import Failure
+    from .policy.kind import Category, Kind
+    from .policy.phase import Delivery, Phase, Sent
+    from .policy.profiles import Profile, profile_names
+    from .policy.settings import Heartbeat, Keepalive, PoolPolicy
+    from .retrying import RetryPolicy
+    from .switches import set_testing
+    from .transports.httpx import ResilientTransport
+
+__all__ = [
+    "Category",
+    "ClosedError",
+    "ConnectFailed",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "Delivery",
+    "Failure",
+    "HeartbeatLost",
+    "Heartbeat",
+    "HoldwireError",
+    "Keepalive",
+    "Kind",
+    "LocalProtocolError",
+    "Observer",
+    "Phase",
+    "PoolPolicy",
+    "Profile",
+    "ProxyError",
+    "RemoteProtocolError",
+    "ResilientTransport",
+    "RetryPolicy",
+    "Sent",
+    "failure_of",
+    "profile_names",
+    "set_testing",
+]
+
+_HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "errors": (
+        "ClosedError",
+        "ConnectFailed",
+        "ConnectionLost",
+        "DeadlineExceeded",
+        "HeartbeatLost",
+        "HoldwireError",
+        "LocalProtocolError",
+        "ProxyError",
+        "RemoteProtocolError",
+        "failure_of",
+    ),
+    "events": ("Observer",),
+    "policy.failure": ("Failure",),
+    "policy.kind": ("Category", "Kind"),
+    "policy.phase": ("Delivery", "Phase", "Sent"),
+    "policy.profiles": ("Profile", "profile_names"),
+    "policy.settings": ("Heartbeat", "Keepalive", "PoolPolicy"),
+    "retrying": ("RetryPolicy",),
+    "switches": ("set_testing",),
+    "transports.httpx": ("ResilientTransport",),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

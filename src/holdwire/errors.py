@@ -14,6 +14,7 @@ from .policy.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .events import ConnectionSetUp, SetupStep
     from .policy.retry import Verdict
 
 __all__ = [
@@ -42,6 +43,10 @@ class HoldwireError(Exception):
     attempts: int = 0
     verdict: Verdict | None = None
     earlier: tuple[Failure, ...] = ()
+    steps: tuple[SetupStep, ...] = ()
+    """What was tried while no connection came about."""
+    setup: ConnectionSetUp | None = None
+    """The same, as the event that is told once it is decided whether an attempt follows."""
 
     def __init__(self, message: str = "", *, failure: Failure | None = None) -> None:
         super().__init__(message or (str(failure) if failure is not None else ""))
@@ -64,6 +69,8 @@ class ConnectFailed(HoldwireError, ConnectionError):
     ) -> None:
         super().__init__(message, failure=failure)
         self.failures = failures or ((failure,) if failure is not None else ())
+        self.address_left = False
+        """Whether the host has an address that was not tried."""
 
 
 class ConnectionLost(HoldwireError, ConnectionError, anyio.BrokenResourceError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..events import CloseReason
 from ..net.wire import Look
-from ..policy.phase import Delivery, Phase, Sent
+from ..policy.phase import Phase, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,11 +53,14 @@ class HttpConnection(abc.ABC):
         "__weakref__",
         "close_reason",
         "created",
+        "idle_limit",
         "idle_since",
         "last_context",
         "max_age",
         "on_end",
+        "on_idle",
         "origin",
+        "served",
         "wire",
     )
 
@@ -71,6 +74,12 @@ class HttpConnection(abc.ABC):
         self.max_age = max_age
         self.last_context: Context | None = None
         self.close_reason: CloseReason | None = None
+        self.served = 0
+        """Exchanges completed."""
+        self.idle_limit: float | None = None
+        """Seconds of idling that the server has announced, less a margin; None if it has not."""
+        self.on_idle: Callable[[HttpConnection], None] | None = None
+        """Told when an exchange is over and the connection can be used again; set by the pool."""
         self.on_end: Callable[[HttpConnection, CloseReason, Failure | None], None] | None = None
         """Told once, synchronously, when the connection has ended; set by the pool."""
 
@@ -133,14 +142,3 @@ class HttpConnection(abc.ABC):
 
     def _ended(self) -> None:
         """For what a subclass has to let go of."""
-
-
-def delivery_of(sent: Sent, received: int, outq: int | None, unsent: int) -> Delivery:
-    """What the kernel knows about a request's delivery (kernel-facts: unacked reads 0 on a dead connection)."""
-    if received:
-        return Delivery.ANSWERED
-    if sent is Sent.NONE:
-        return Delivery.NOT_SENT
-    if sent is Sent.ALL and outq == 0 and not unsent:
-        return Delivery.ACKED
-    return Delivery.SENT_UNACKED

@@ -19,9 +19,11 @@ from ..errors import ConnectionLost, DeadlineExceeded, HoldwireError, LocalProto
 from ..events import CloseReason
 from ..net.wire import Look
 from ..policy import diagnosis
+from ..policy.evidence import delivery
 from ..policy.kind import Kind
 from ..policy.phase import Phase, Sent
-from .connection import Attempt, HttpConnection, delivery_of
+from ..policy.tcp_info import TcpState
+from .connection import Attempt, HttpConnection
 from .head import length_message
 from .messages import Response
 from .parser import ResponseReader, Truncated, Violation
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Http11Connection"]
 
 READ_SIZE: Final = 65_536
+KEEP_ALIVE_MARGIN: Final = 2.0
+"""Seconds: a server that announces ``Keep-Alive: timeout=N`` closes just then, so reuse ends earlier."""
 JOIN_LIMIT: Final = 65_536
 """A body up to this size leaves in the same write as the head."""
 
@@ -43,7 +47,7 @@ JOIN_LIMIT: Final = 65_536
 class Http11Connection(HttpConnection):
     """See the module."""
 
-    __slots__ = ("_attempt", "_eof_lost", "_mark", "_reader", "_upload_cut", "on_idle", "served", "truncation")
+    __slots__ = ("_attempt", "_eof_lost", "_mark", "_reader", "_upload_cut", "truncation")
 
     def __init__(self, wire: Wire, origin: Origin, *, max_age: float | None, truncation: str = "error") -> None:
         super().__init__(wire, origin, max_age=max_age)
@@ -53,9 +57,6 @@ class Http11Connection(HttpConnection):
         self._mark = 0
         self._upload_cut = False
         self._eof_lost: ConnectionLost | None = None
-        self.served = 0
-        self.on_idle: Callable[[Http11Connection], None] | None = None
-        """Told when an exchange is over and the connection can be used again; set by the pool."""
 
     @property
     def capacity(self) -> int:
@@ -96,6 +97,7 @@ class Http11Connection(HttpConnection):
             http_version=reader.http_version,
             reason=reader.reason,
             wire=self.wire,
+            leftover=reader.leftover,
         )
 
     async def _traced_exchange(self, request: Request) -> None:
@@ -253,11 +255,6 @@ class Http11Connection(HttpConnection):
             else:
                 self._feed_eof(request)
 
-    def take_leftover(self) -> bytes:
-        """What arrived behind the head of a 101 or of 2xx to CONNECT; it belongs to the upgraded stream."""
-        leftover, self._reader.leftover = self._reader.leftover, b""
-        return leftover
-
     @property
     def upgraded(self) -> bool:
         """Whether the wire belongs to another protocol now."""
@@ -277,6 +274,8 @@ class Http11Connection(HttpConnection):
         self._attempt = None
         self.served += 1
         self.wire.requests = self.served
+        if reader.keep_alive is not None:
+            self.idle_limit = max(reader.keep_alive - KEEP_ALIVE_MARGIN, 0.0)
         if not reader.reusable or request.close or reader.stray:
             self.end(CloseReason.RESPONSE)
             return
@@ -327,8 +326,14 @@ class Http11Connection(HttpConnection):
             return None
         if failure is None:
             return None
-        delivery = delivery_of(attempt.sent, attempt.received, failure.outq, self.wire.unsent)
-        failure = failure.evolve(sent=attempt.sent, delivery=delivery, reused=attempt.reused)
+        known = delivery(
+            accepted=self.wire.bytes_out - self._mark,
+            outq=failure.outq,
+            notsent=None if failure.tcp is None else failure.tcp.notsent_bytes,
+            response_bytes=attempt.received,
+            ended=failure.tcp is not None and failure.tcp.state is TcpState.CLOSE,
+        )
+        failure = failure.evolve(sent=attempt.sent, delivery=known, reused=attempt.reused)
         if isinstance(exc, HoldwireError):
             exc.failure = failure
         return failure
@@ -367,13 +372,14 @@ class Http11Connection(HttpConnection):
 class Http11Body:
     """The body of one response; gives the connection back when it is read to the end or closed."""
 
-    __slots__ = ("_connection", "_done", "_request", "on_failure")
+    __slots__ = ("_connection", "_done", "_request", "on_end", "translate")
 
     def __init__(self, connection: Http11Connection, request: Request) -> None:
         self._connection = connection
         self._request = request
         self._done = False
-        self.on_failure: Callable[[BaseException], None] | None = None
+        self.on_end: Callable[[BaseException | None], None] | None = None
+        self.translate: Callable[[HoldwireError], Exception] | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         connection = self._connection
@@ -383,19 +389,27 @@ class Http11Body:
                     yield piece
         except GeneratorExit:
             raise
+        except HoldwireError as exc:
+            self._end(exc)
+            if self.translate is None:
+                raise
+            raise self.translate(exc) from exc
         except BaseException as exc:
-            self._done = True
-            connection.fail(exc)
-            if self.on_failure is not None:
-                self.on_failure(exc)
+            self._end(exc)
             raise
         if not connection.upgraded:
-            self._finish()
+            self._end(None)
 
     async def aclose(self) -> None:
-        self._finish()
+        self._end(None)
 
-    def _finish(self) -> None:
-        if not self._done:
-            self._done = True
+    def _end(self, exc: BaseException | None) -> None:
+        if self._done:
+            return
+        self._done = True
+        if exc is None:
             self._connection.finish()
+        else:
+            self._connection.fail(exc)
+        if self.on_end is not None:
+            self.on_end(exc)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextvars import Context
 
+    from ..errors import HoldwireError
     from ..net.wire import Wire
 
 __all__ = ["BodySource", "Headers", "Origin", "Request", "Response", "ResponseBody", "Timeouts", "Trace"]
@@ -82,7 +83,7 @@ class BodySource(Protocol):
 class Request:
     """One logical request, the same through all its attempts.
 
-    ``head`` is filled by ``head.encode_head`` once. ``marked`` is the caller's word that it is idempotent.
+    ``head`` is filled by ``head.encode_head`` once. ``marked`` is the caller's word on whether it is idempotent.
     ``context`` is the caller's context at the start, for telemetry. ``deadline`` is a monotonic time that bounds all
     attempts and pauses. ``truncation`` overrides the transport's ``tls_truncation``.
     """
@@ -96,10 +97,9 @@ class Request:
         "deadline",
         "head",
         "headers",
-        "idempotent",
+        "marked",
         "method",
         "origin",
-        "proof_only",
         "target",
         "timeouts",
         "trace",
@@ -115,7 +115,7 @@ class Request:
         body: bytes | BodySource = b"",
         *,
         timeouts: Timeouts | None = None,
-        idempotent: bool = False,
+        marked: bool | None = None,
         context: Context | None = None,
         deadline: float | None = None,
         trace: Trace | None = None,
@@ -127,25 +127,24 @@ class Request:
         self.headers = headers
         self.body = body
         self.timeouts = timeouts or Timeouts()
-        self.idempotent = idempotent
+        self.marked = marked
         self.context = context
         self.deadline = deadline
         self.trace = trace
         self.truncation = truncation
-        self.proof_only = False
         self.head = b""
         self.chunked = False
         self.close = False
         self.content_length: int | None = None
 
-    @property
-    def replayable(self) -> bool:
-        """Whether the body can be sent again."""
-        return isinstance(self.body, bytes) or self.body.replayable or not self.body.started
-
 
 class ResponseBody(Protocol):
     """The body of a response: an asynchronous iterable of bytes that must be closed."""
+
+    on_end: Callable[[BaseException | None], None] | None
+    """Told once, when the body was read to its end or closed (None), or could not be read."""
+    translate: Callable[[HoldwireError], Exception] | None
+    """Makes the exception that the reader sees of ours; None raises ours."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The pieces as they arrive."""
@@ -159,7 +158,7 @@ class ResponseBody(Protocol):
 class Response:
     """The final response of an exchange (1xx are skipped, but for 101)."""
 
-    __slots__ = ("body", "headers", "http_version", "reason", "status", "stream_id", "wire")
+    __slots__ = ("body", "headers", "http_version", "leftover", "reason", "status", "stream_id", "wire")
 
     def __init__(
         self,
@@ -171,6 +170,7 @@ class Response:
         reason: bytes | None = None,
         wire: Wire | None = None,
         stream_id: int | None = None,
+        leftover: bytes = b"",
     ) -> None:
         self.status = status
         self.headers = headers
@@ -179,3 +179,5 @@ class Response:
         self.reason = reason
         self.wire = wire
         self.stream_id = stream_id
+        self.leftover = leftover
+        """What arrived behind the head of a 101 or of 2xx to CONNECT; it belongs to the upgraded stream."""

@@ -12,6 +12,7 @@ fed changes the response. Not responsible for the connection (``http11``).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -27,6 +28,7 @@ MAX_INTERIM: Final = 64
 """1xx responses before the final one."""
 MAX_QUIET: Final = 64 * 1024
 """Bytes in a row that yield neither body nor the end of it: chunk extensions, trailers."""
+_KEEP_ALIVE: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
 
 
 class Violation(Exception):
@@ -64,6 +66,7 @@ class ResponseReader:
         "head_complete",
         "headers",
         "http_version",
+        "keep_alive",
         "leftover",
         "reason",
         "received",
@@ -97,6 +100,8 @@ class ResponseReader:
         self.reusable = False
         self.received = 0
         self.expected: int | None = None
+        self.keep_alive: float | None = None
+        """Seconds that the server announced with ``Keep-Alive: timeout=N``."""
         self.leftover = b""
 
     @property
@@ -213,6 +218,9 @@ class ResponseReader:
         if size == 17 and name.lower() == b"transfer-encoding":
             self._codings += 1
             self._spoiled = self._spoiled or self._codings > 1 or value.strip().lower() != b"chunked"
+        elif size == 10 and name.lower() == b"keep-alive":
+            hint = _KEEP_ALIVE(value)
+            self.keep_alive = float(hint[1]) if hint else None
         elif size == 14 and name.lower() == b"content-length":
             self._lengths = True
             self.expected = int(value) if value.isdigit() else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .kind import Category, FaultSide, Kind
+from .kind import Action, Category, FaultSide, Kind
 from .phase import Delivery, Phase, Sent
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Failure:
     """One failure.
 
     ``errno`` 0 means an end of file without an errno; None means that no system call was involved.
+    ``action`` is the most that may be done about it.
     ``host`` and ``port`` are the logical origin, ``peer`` and ``peer_port`` the address in use (``peer`` is the
     path of a Unix socket), ``via`` the proxy's host and port when the connection goes through one. Times are in
     seconds; ``at`` and ``began`` are Unix times: of the failure, and of the later of attempt start and last
@@ -54,6 +55,7 @@ class Failure:
     kind: Kind
     category: Category
     phase: Phase
+    action: Action = Action.PHASE_TABLE
     cause: str = ""
     remedy: str = ""
     syscall: str | None = None

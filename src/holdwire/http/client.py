@@ -1,0 +1,167 @@
+"""``HttpClient``: the settings of one transport, and its pools: one for each runtime that uses it.
+
+State belongs to one (process, event loop or trio run): a client that is used by two loops, one after the other or in
+two threads, has two pools. What belongs to a loop that is over, or to another process, is dropped by a plain close of
+its descriptors, without touching the old loop. A collected client closes its sockets.
+Not responsible for requests (``exchange``) or for the types of any client library (``transports``).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ClosedError
+from ..events import CloseReason, Observers, register_stats
+from ..net.dial import AddressMemory
+from ..net.runtime import current
+from ..policy.settings import Keepalive, PoolPolicy
+from ..retrying import RetryPolicy
+from ..switches import retries_off
+from ..tls.session import SessionCache
+from .connector import Connector
+from .exchange import Exchange
+from .pool import Pool, PoolLimits
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from ..net.runtime import Runtime
+    from .messages import Request, Response
+
+__all__ = ["ClientSettings", "HttpClient"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """Everything a transport can be told; the defaults are the product."""
+
+    tls_context: Callable[[], ssl.SSLContext]
+    limits: PoolLimits = field(default_factory=PoolLimits)
+    pool: PoolPolicy = field(default_factory=PoolPolicy)
+    keepalive: Keepalive | None = field(default_factory=Keepalive)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    connect_rounds: int | None = None
+    observers: Observers = field(default_factory=Observers)
+    tls_truncation: str = "error"
+    uds: str | None = None
+    local_address: str | None = None
+    socket_options: tuple[tuple[Any, ...], ...] = ()
+
+
+class _Lane:
+    """What one runtime has: a pool and the exchange on top of it."""
+
+    __slots__ = ("exchange", "pool", "runtime")
+
+    def __init__(self, runtime: Runtime, pool: Pool, exchange: Exchange) -> None:
+        self.runtime = runtime
+        self.pool = pool
+        self.exchange = exchange
+
+
+class HttpClient:
+    """See the module."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.settings = settings
+        self._lanes: dict[int, _Lane] = {}
+        self._lane: _Lane | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        self._sessions = SessionCache()
+        self._memory = AddressMemory()
+        self._finalizer = weakref.finalize(self, _close_lanes, self._lanes)
+        register_stats(self)
+
+    async def send(self, request: Request) -> Response:
+        """The answer to ``request``; see ``Exchange.send``.
+
+        Raises:
+            ClosedError: The transport was closed.
+        """
+        lane = self._lane
+        if lane is None or not lane.runtime.is_current():
+            lane = self._find_lane()
+        return await lane.exchange.send(request)
+
+    def open(self) -> None:
+        """Make a closed client usable again: entering it says that it is wanted."""
+        self._closed = False
+
+    async def aclose(self) -> None:
+        """Close every connection, also those of other loops and threads. May be called again."""
+        self._closed = True
+        with self._lock:
+            self._lane = None
+            _close_lanes(self._lanes)
+
+    async def drain(self) -> None:
+        """Take no more requests, wait for those in progress in this loop, then close everything."""
+        lane = self._lane
+        if lane is not None and lane.runtime.is_current():
+            await lane.pool.drain()
+        await self.aclose()
+
+    @property
+    def pools(self) -> list[Pool]:
+        """The pools of all runtimes."""
+        return [lane.pool for lane in list(self._lanes.values())]
+
+    def stats(self) -> list[dict[str, Any]]:
+        """See ``Pool.stats``."""
+        return [entry for pool in self.pools for entry in pool.stats()]
+
+    def _find_lane(self) -> _Lane:
+        if self._closed:
+            message = "the transport was closed and cannot be used again; make a new client, or enter this one anew"
+            raise ClosedError(message)
+        runtime = current()
+        with self._lock:
+            for key, lane in list(self._lanes.items()):
+                if lane.runtime.is_over():
+                    del self._lanes[key]
+                    lane.pool.close(CloseReason.FOREIGN)
+            found = self._lanes.get(id(runtime))
+            if found is None:
+                found = self._lanes[id(runtime)] = self._make_lane(runtime)
+            self._lane = found
+        return found
+
+    def _make_lane(self, runtime: Runtime) -> _Lane:
+        settings = self.settings
+        connector = Connector(
+            tls_context=settings.tls_context,
+            sessions=self._sessions,
+            memory=self._memory,
+            notify=settings.observers,
+            keepalive=settings.keepalive,
+            policy=settings.pool,
+            truncation=settings.tls_truncation,
+            uds=settings.uds,
+            local_address=settings.local_address,
+            socket_options=settings.socket_options,
+        )
+        pool = Pool(
+            connector.connect,
+            limits=settings.limits,
+            sharable=connector.sharable,
+            notify=settings.observers,
+        )
+        rules = settings.retry.rules(switched_off=retries_off(), connect_rounds=settings.connect_rounds)
+        exchange = Exchange(pool, policy=settings.retry, rules=rules, notify=settings.observers)
+        return _Lane(runtime, pool, exchange)
+
+
+def _close_lanes(lanes: dict[int, _Lane]) -> None:
+    """Close all pools, each in its own loop; from any thread, and at the end of the process too."""
+    for lane in list(lanes.values()):
+        pool, runtime = lane.pool, lane.runtime
+        if runtime.is_current():
+            pool.close()
+        elif runtime.is_over() or not runtime.call_soon_threadsafe(pool.close):
+            pool.close(CloseReason.FOREIGN)
+    lanes.clear()

@@ -1,0 +1,221 @@
+"""``Connector``: opens a connection for an attempt: dial, proxy, TLS, and the HTTP version that comes out of it.
+
+The whole of it happens within the attempt's connect time-out. What was tried is told as one ``ConnectionSetUp``; when
+no connection came about it travels on the exception, because whether an attempt follows is not decided here.
+Not responsible for retries, for the pool, or for how a proxy is talked to (``proxy``).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConnectFailed, DeadlineExceeded, HoldwireError, UnsupportedProtocol
+from ..events import ConnectionSetUp, FailureRecorded, SetupStep
+from ..net.dial import dial, dial_unix
+from ..policy.phase import Phase
+from ..tls.stream import TLSStream
+from .http11 import Http11Connection
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from ..events import Observers
+    from ..net.dial import AddressMemory, Dialled
+    from ..net.wire import Wire
+    from ..policy.settings import Keepalive, PoolPolicy
+    from ..tls.session import SessionCache
+    from .connection import Attempt, HttpConnection
+    from .messages import Origin, Request
+
+__all__ = ["Connector"]
+
+_SCHEMES = frozenset({"http", "https", "ws", "wss"})
+
+
+class Connector:
+    """See the module. The arguments are those of the transport."""
+
+    def __init__(
+        self,
+        *,
+        tls_context: Callable[[], ssl.SSLContext],
+        sessions: SessionCache,
+        memory: AddressMemory,
+        notify: Observers,
+        keepalive: Keepalive | None,
+        policy: PoolPolicy,
+        truncation: str = "error",
+        uds: str | None = None,
+        local_address: str | None = None,
+        socket_options: Sequence[tuple[Any, ...]] = (),
+    ) -> None:
+        self._tls_context = tls_context
+        self._sessions = sessions
+        self._memory = memory
+        self._notify = notify
+        self._keepalive = keepalive
+        self._policy = policy
+        self._truncation = truncation
+        self._uds = uds
+        self._local_address = local_address
+        self._socket_options = socket_options
+
+    def sharable(self, origin: Origin) -> bool:  # noqa: ARG002 - HTTP/1.1 only: never
+        """Whether a connection to ``origin`` may turn out to be HTTP/2."""
+        return False
+
+    async def connect(self, attempt: Attempt) -> HttpConnection:
+        """Open a connection for ``attempt``.
+
+        Raises:
+            ConnectFailed, DeadlineExceeded: None came about; ``setup`` on the exception is what was tried.
+            UnsupportedProtocol: The scheme is unknown.
+        """
+        request = attempt.request
+        origin = request.origin
+        if origin.scheme not in _SCHEMES:
+            known = "http://, https://, ws:// or wss://"
+            raise UnsupportedProtocol(
+                f"Request URL has an unsupported protocol '{origin.scheme}://'."
+                if origin.scheme
+                else f"Request URL is missing an '{known}' protocol."
+            )
+        began = time.time_ns()
+        deadline = None if request.timeouts.connect is None else time.monotonic() + request.timeouts.connect
+        steps: list[SetupStep] = []
+        try:
+            wire = await self._open(request, deadline, steps)
+        except HoldwireError as exc:
+            exc.setup = self._told(request, steps, began, failure=exc)
+            raise
+        max_age = None if self._policy.max_age is None else self._policy.age_limit(random.random())  # noqa: S311 - jitter
+        connection = Http11Connection(wire, origin, max_age=max_age, truncation=self._truncation)
+        told = self._told(request, steps, began, wire=wire)
+        self._notify(told)
+        for step in steps:
+            if step.failure is not None and not step.quiet:
+                self._notify(
+                    FailureRecorded(
+                        failure=step.failure, began=step.began, ended=step.ended, context=request.context, step=step
+                    )
+                )
+        return connection
+
+    async def _open(self, request: Request, deadline: float | None, steps: list[SetupStep]) -> Wire:
+        origin = request.origin
+        dialled = await self._dial(request, deadline, steps)
+        steps.extend(dialled.steps)
+        stream = dialled.stream
+        if not origin.secure:
+            return stream
+        context = self._tls_context()
+        name = origin.server_name or origin.host
+        key = self._sessions.key(context, name)
+        began = time.time_ns()
+        info = {"ssl_context": context, "server_hostname": name, "timeout": request.timeouts.connect}
+        if request.trace is not None:
+            await request.trace("connection.start_tls.started", info)
+        try:
+            secured = await TLSStream.connect(
+                stream,
+                context=context,
+                server_hostname=name,
+                session=self._sessions.get(key),
+                timeout=_left(deadline),
+            )
+        except HoldwireError as exc:
+            stream.abort()
+            if exc.failure is not None:
+                self._memory.failed(_address_of(dialled), time.monotonic())
+            steps.append(_step(Phase.TLS_HANDSHAKE, began, dialled, failure=exc))
+            if request.trace is not None:
+                await request.trace("connection.start_tls.failed", {"exception": exc})
+            raise
+        except BaseException:
+            stream.abort()
+            raise
+        secured.on_session = self._sessions.keeper(key)
+        steps.append(_step(Phase.TLS_HANDSHAKE, began, dialled))
+        if request.trace is not None:
+            await request.trace("connection.start_tls.complete", {"return_value": secured})
+        return secured
+
+    async def _dial(self, request: Request, deadline: float | None, steps: list[SetupStep]) -> Dialled:
+        origin = request.origin
+        trace = request.trace
+        unix = self._uds is not None
+        name = "connection.connect_unix_socket" if unix else "connection.connect_tcp"
+        if trace is not None:
+            info: dict[str, Any] = {"timeout": request.timeouts.connect, "socket_options": self._socket_options or None}
+            info |= (
+                {"path": self._uds}
+                if unix
+                else {"host": origin.host, "port": origin.port, "local_address": self._local_address}
+            )
+            await trace(f"{name}.started", info)
+        try:
+            if self._uds is not None:
+                dialled = await dial_unix(
+                    self._uds, host=origin.host, port=origin.port, timeout=_left(deadline)
+                )
+            else:
+                dialled = await dial(
+                    origin.host,
+                    origin.port,
+                    keepalive=self._keepalive,
+                    local_address=self._local_address,
+                    socket_options=self._socket_options,
+                    timeout=_left(deadline),
+                    memory=self._memory,
+                )
+        except (ConnectFailed, DeadlineExceeded) as exc:
+            steps.extend(exc.steps)
+            if trace is not None:
+                await trace(f"{name}.failed", {"exception": exc})
+            raise
+        if trace is not None:
+            await trace(f"{name}.complete", {"return_value": dialled.stream})
+        return dialled
+
+    def _told(
+        self,
+        request: Request,
+        steps: list[SetupStep],
+        began: int,
+        *,
+        wire: Wire | None = None,
+        failure: HoldwireError | None = None,
+    ) -> ConnectionSetUp:
+        return ConnectionSetUp(
+            host=request.origin.host,
+            port=request.origin.port,
+            connection_id=None if wire is None else wire.id,
+            began=began,
+            ended=time.time_ns(),
+            steps=tuple(steps),
+            context=request.context,
+            failure=None if failure is None else failure.failure,
+        )
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0.0)
+
+
+def _step(phase: Phase, began: int, dialled: Dialled, *, failure: HoldwireError | None = None) -> SetupStep:
+    facts = dialled.stream.facts()
+    return SetupStep(
+        phase=phase,
+        began=began,
+        ended=time.time_ns(),
+        peer=facts.get("peer"),
+        peer_port=facts.get("peer_port"),
+        failure=None if failure is None else failure.failure,
+    )
+
+
+def _address_of(dialled: Dialled) -> str:
+    return dialled.stream.facts().get("peer") or ""

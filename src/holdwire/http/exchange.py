@@ -1,0 +1,313 @@
+"""``Exchange``: one logical request: attempt, outcome, evidence, verdict; the next attempt or the answer.
+
+Theory of operation. An attempt takes a connection from the pool and sends the request on it. If that ends in an
+error, the attempt's evidence becomes an ``Outcome``, the retry table gives a verdict, and the failure is told to the
+observers once, with its verdict. A request that goes well makes no event and no retry state: a few integers are
+counted. An error that surfaces carries its failure, the verdict with its reason, the number of attempts and the
+failures before it, so that a caller's own retry layer can decide.
+Not responsible for what may be repeated (``policy.retry``) or for waiting (``retrying``).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from ..errors import (
+    ClosedError,
+    ConnectFailed,
+    DeadlineExceeded,
+    HoldwireError,
+    LocalProtocolError,
+    UnsupportedProtocol,
+)
+from ..events import FailureRecorded, RequestRetried
+from ..policy.budget import Budget
+from ..policy.outcome import Outcome, has_retrier, is_idempotent
+from ..policy.phase import Phase, Sent
+from ..policy.retry import History, Rules, decide
+from ..policy.retry_after import parse_retry_after
+from ..retrying import Retrier, pause
+from .connection import Attempt
+from .head import encode_head
+
+if TYPE_CHECKING:
+    from ..events import Observers, SetupStep
+    from ..policy.failure import Failure
+    from ..policy.retry import Verdict
+    from ..retrying import RetryPolicy
+    from .connection import HttpConnection
+    from .messages import Headers, Origin, Request, Response
+    from .pool import Pool
+
+__all__ = ["Exchange"]
+
+PROTOCOL_STATUSES: Final = frozenset({408, 421, 425})
+"""Responses that the protocol itself says are not the answer."""
+_SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+_DISCARD_BYTES: Final = 65_536
+_DISCARD_SECONDS: Final = 0.5
+_NOT_ON_THE_WIRE: Final = (LocalProtocolError, UnsupportedProtocol, ClosedError)
+"""What is the caller's own doing: raised as it is, at once."""
+
+
+class Exchange:
+    """Sends requests through a pool, again where that is safe. One for each pool."""
+
+    __slots__ = ("_budgets", "_notify", "_policy", "_pool", "_rules", "_statuses")
+
+    def __init__(self, pool: Pool, *, policy: RetryPolicy, rules: Rules, notify: Observers) -> None:
+        self._pool = pool
+        self._policy = policy
+        self._rules = rules
+        self._notify = notify
+        self._statuses = PROTOCOL_STATUSES | rules.statuses
+        self._budgets: dict[Origin, Budget] = {}
+
+    async def send(self, request: Request) -> Response:
+        """The answer to ``request``: its final response's head; the body follows on it.
+
+        Raises:
+            ConnectFailed, ConnectionLost, RemoteProtocolError, ProxyError, DeadlineExceeded: The request failed, and
+                the exception says why it was not sent again.
+            LocalProtocolError, UnsupportedProtocol, ClosedError: It could not be sent at all.
+        """
+        encode_head(request)
+        pool = self._pool
+        began = time.monotonic()
+        safe = request.method in _SAFE_METHODS if request.marked is None else request.marked
+        retrier: Retrier | None = None
+        earlier: tuple[Failure, ...] = ()
+        fresh = False
+        while True:
+            attempt = Attempt(request)
+            connection: HttpConnection | None = None
+            try:
+                connection = await pool.acquire(attempt, fresh=fresh, look=not safe)
+                response = await connection.exchange(attempt)
+            except _NOT_ON_THE_WIRE:
+                raise
+            except HoldwireError as exc:
+                outcome = self._outcome(request, attempt, exc)
+                if retrier is None:
+                    retrier = self._retrier(request, began)
+                verdict, delay = retrier.judge(outcome, exc)
+                self._tell(request, attempt, exc, verdict, retrier, delay)
+                exc.attempts = retrier.attempts - verdict.retries
+                exc.verdict = verdict
+                exc.earlier = earlier
+                if not verdict.retries:
+                    pool.origin_stats(request.origin).failed += 1
+                    raise
+                if exc.failure is not None:
+                    earlier = (*earlier, exc.failure)
+            else:
+                connection.last_context = request.context
+                response.body.on_end = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
+                if response.status not in self._statuses:
+                    return self._answered(request, retrier, response)
+                outcome = self._status_outcome(request, attempt, response)
+                if retrier is None:
+                    retrier = self._retrier(request, began)
+                verdict, delay = retrier.judge(outcome, None)
+                if not verdict.retries:
+                    return self._answered(request, retrier, response)
+                self._retried(request, verdict, retrier, delay, status=response.status)
+                await discard(response)
+            fresh = verdict.fresh_connection
+            await pause(delay)
+
+    def _answered(self, request: Request, retrier: Retrier | None, response: Response) -> Response:
+        """``response`` is the answer. A first attempt feeds the budget; the outcome is counted when the body ends."""
+        if retrier is None:
+            self._budget(request.origin).deposit(time.monotonic())
+        return response
+
+    def _budget(self, origin: Origin) -> Budget:
+        budget = self._budgets.get(origin)
+        if budget is None:
+            budget = self._budgets[origin] = Budget(share=self._policy.share, floor=self._policy.floor)
+        return budget
+
+    def _retrier(self, request: Request, began: float) -> Retrier:
+        budget = self._budget(request.origin)
+        budget.deposit(time.monotonic())
+        return Retrier(self._policy, self._rules, budget, deadline=request.deadline, began=began)
+
+    # --- what an attempt's end means ---
+
+    def _outcome(self, request: Request, attempt: Attempt, exc: HoldwireError) -> Outcome:
+        failure = exc.failure
+        if failure is None:
+            outcome = Outcome(phase=attempt.phase, sent=attempt.sent, reused=attempt.reused)
+        else:
+            outcome = Outcome.of(failure, action=failure.action)
+        if failure is None or not failure.phase.is_setup:
+            outcome = replace(outcome, sent=attempt.sent, reused=attempt.reused)
+        return replace(
+            outcome,
+            user_timeout=isinstance(exc, DeadlineExceeded),
+            answered=attempt.received > 0,
+            other_address_left=isinstance(exc, ConnectFailed) and exc.address_left,
+            **self._of_request(request),
+        )
+
+    def _status_outcome(self, request: Request, attempt: Attempt, response: Response) -> Outcome:
+        headers = response.headers
+        return Outcome(
+            phase=Phase.RESPONSE_WAIT,
+            sent=Sent.ALL if not attempt.response_early else Sent.PART,
+            reused=attempt.reused,
+            multiplexed=response.stream_id is not None,
+            status=response.status,
+            retry_after=parse_retry_after(_header(headers, b"retry-after").decode("latin-1"), now=time.time()),
+            connection_close=b"close" in _header(headers, b"connection").lower(),
+            early_response=attempt.response_early,
+            **self._of_request(request),
+        )
+
+    def _of_request(self, request: Request) -> dict[str, bool]:
+        body = request.body
+        return {
+            "idempotent": is_repeatable(request),
+            "replayable": isinstance(body, bytes) or body.replayable,
+            "body_consumed": not isinstance(body, bytes) and body.started,
+            "caller_retries": has_retrier(request.headers),
+        }
+
+    # --- telling ---
+
+    def _tell(
+        self,
+        request: Request,
+        attempt: Attempt,
+        exc: HoldwireError,
+        verdict: Verdict,
+        retrier: Retrier,
+        delay: float,
+    ) -> None:
+        """Tell the observers of the failure, once, with its verdict; of each step that failed while connecting."""
+        number = retrier.attempts - verdict.retries
+        setup = exc.setup
+        failed = [step for step in setup.steps if step.failure is not None and not step.quiet] if setup else []
+        if setup is not None:
+            self._notify(replace(setup, final=not verdict.retries))
+        for step in failed:
+            if step.failure is not None:
+                self._record(request, step.failure, step.began, step.ended, verdict, number, step)
+        failure = exc.failure
+        if failure is not None and not any(step.failure is failure for step in failed):
+            self._record(request, failure, attempt.began, time.time_ns(), verdict, number)
+        self._retried(request, verdict, retrier, delay, failure=failure)
+
+    def _record(
+        self,
+        request: Request,
+        failure: Failure,
+        began: int,
+        ended: int,
+        verdict: Verdict | None,
+        number: int,
+        step: SetupStep | None = None,
+    ) -> None:
+        self._notify(
+            FailureRecorded(
+                failure=failure,
+                began=max(began, int((failure.began or 0) * 1e9)),
+                ended=ended,
+                context=request.context,
+                verdict=verdict,
+                attempt=number,
+                step=step,
+            )
+        )
+
+    def _retried(
+        self,
+        request: Request,
+        verdict: Verdict,
+        retrier: Retrier,
+        delay: float,
+        *,
+        failure: Failure | None = None,
+        status: int | None = None,
+    ) -> None:
+        self._notify(
+            RequestRetried(
+                host=request.origin.host,
+                port=request.origin.port,
+                verdict=verdict,
+                attempt=retrier.attempts - verdict.retries,
+                delay=delay,
+                context=request.context,
+                failure=failure,
+                status=status,
+            )
+        )
+
+
+class _BodyWatch:
+    """Counts the request when its body has ended, and tells of a failure that comes while the caller reads it."""
+
+    __slots__ = ("_attempt", "_notify", "_pool", "_recovered")
+
+    def __init__(self, notify: Observers, pool: Pool, attempt: Attempt, *, recovered: bool) -> None:
+        self._notify = notify
+        self._pool = pool
+        self._attempt = attempt
+        self._recovered = recovered
+
+    def __call__(self, exc: BaseException | None) -> None:
+        request = self._attempt.request
+        stats = self._pool.origin_stats(request.origin)
+        if not isinstance(exc, HoldwireError):
+            if self._recovered:
+                stats.recovered += 1
+            else:
+                stats.ok += 1
+            return
+        stats.failed += 1
+        if exc.failure is None:
+            return
+        exc.attempts = 1
+        exc.verdict = decide(Outcome.of(exc.failure), History(), Rules())
+        self._notify(
+            FailureRecorded(
+                failure=exc.failure,
+                began=max(self._attempt.began, int((exc.failure.began or 0) * 1e9)),
+                ended=time.time_ns(),
+                context=request.context,
+                verdict=exc.verdict,
+            )
+        )
+
+
+def is_repeatable(request: Request) -> bool:
+    """Whether doing the request again does no more than doing it once."""
+    return is_idempotent(request.method.decode("ascii"), request.headers, marked=request.marked)
+
+
+async def discard(response: Response) -> None:
+    """Read the rest of a response that is not taken for an answer, so that its connection can be used again.
+
+    At most 64 KiB and half a second; beyond either the connection is given up.
+    """
+    size = 0
+    try:
+        with anyio.move_on_after(_DISCARD_SECONDS):
+            async for piece in response.body:
+                size += len(piece)
+                if size > _DISCARD_BYTES:
+                    break
+    except HoldwireError:  # it was to be thrown away
+        pass
+    finally:
+        await response.body.aclose()
+
+
+def _header(headers: Headers, name: bytes) -> bytes:
+    """The first value of ``name`` (lower case); empty if there is none."""
+    return next((value for key, value in headers if key.lower() == name), b"")

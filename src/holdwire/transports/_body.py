@@ -1,0 +1,56 @@
+"""``StreamedBody``: a family's request stream as a ``BodySource``, with the truth about whether it can be replayed.
+
+Decided by the type of the stream object, never by iterating it a second time: an iterable that silently goes on where
+it stopped would send a truncated copy. Not responsible for sending.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+__all__ = ["StreamedBody", "body_of"]
+
+
+class StreamedBody:
+    """See the module."""
+
+    __slots__ = ("_stream", "replayable", "started")
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.replayable = _replayable(stream)
+        self.started = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.started = True
+        async for piece in self._stream:
+            yield piece
+
+
+def body_of(stream: Any, byte_stream: type[Any]) -> bytes | StreamedBody:
+    """The body of a request: bytes where the family holds bytes, else a source."""
+    if stream.__class__ is byte_stream:
+        return b"".join(stream)
+    return StreamedBody(stream)
+
+
+def _replayable(stream: Any) -> bool:
+    """Whether iterating ``stream`` again yields the same bytes: byte streams do, multipart with seekable files too."""
+    name = type(stream).__name__
+    if name == "MultipartStream":
+        return all(_replayable_field(field) for field in getattr(stream, "fields", ()))
+    return False
+
+
+def _replayable_field(field: Any) -> bool:
+    """A field of a multipart body: data is; a file is if it can go back to its start and stood there."""
+    file = getattr(field, "file", None)
+    if file is None or isinstance(file, str | bytes):
+        return True
+    try:
+        return bool(file.seekable()) and file.tell() == 0
+    except (AttributeError, OSError, ValueError):
+        return False

@@ -1,0 +1,75 @@
+"""``Family``: what differs between httpx with httpcore and httpx2 with httpcore2: their classes, by the same names.
+
+One implementation serves both; nothing here imports either. Not responsible for using the classes (``_adapter``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import (
+    ClosedError,
+    ConnectFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    HoldwireError,
+    LocalProtocolError,
+    ProxyError,
+    RemoteProtocolError,
+    UnsupportedProtocol,
+)
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["Family"]
+
+_TIMEOUTS: Final = {"connect": "ConnectTimeout", "read": "ReadTimeout", "write": "WriteTimeout", "pool": "PoolTimeout"}
+_CLASSES: Final[tuple[tuple[type[HoldwireError], str], ...]] = (
+    (ConnectFailed, "ConnectError"),
+    (ProxyError, "ProxyError"),
+    (ConnectionLost, "ReadError"),
+    (RemoteProtocolError, "RemoteProtocolError"),
+    (LocalProtocolError, "LocalProtocolError"),
+    (UnsupportedProtocol, "UnsupportedProtocol"),
+    (HoldwireError, "NetworkError"),
+)
+
+
+class Family:
+    """The classes of one family.
+
+    Args:
+        client: The module ``httpx`` or ``httpx2``.
+        core: The module ``httpcore`` or ``httpcore2``.
+    """
+
+    def __init__(self, client: ModuleType, core: ModuleType) -> None:
+        self.name: str = client.__name__
+        self.byte_stream: type[Any] = client.ByteStream
+        self._core = core
+        self._errors: dict[str, type[Exception]] = {}
+
+    def error(self, name: str) -> type[Exception]:
+        """A subclass of the core's exception ``name`` that carries a failure; the family maps it like its parent."""
+        made = self._errors.get(name)
+        if made is None:
+            base: type[Exception] = getattr(self._core, name)
+            made = self._errors[name] = type(name, (base,), {"__module__": base.__module__, "failure": None})
+        return made
+
+    def translate(self, exc: HoldwireError) -> Exception:
+        """The exception that a user of this family knows, with ours as what it was made of.
+
+        What surfaces as ``httpx.ReadError`` has this one as its ``__cause__``, and ours behind that.
+        """
+        if isinstance(exc, ClosedError):
+            return RuntimeError(str(exc))
+        if isinstance(exc, DeadlineExceeded):
+            name = _TIMEOUTS.get(exc.limit, "ReadTimeout")
+        else:
+            name = next(name for kind, name in _CLASSES if isinstance(exc, kind))
+        translated = self.error(name)(str(exc))
+        setattr(translated, "failure", exc.failure)  # noqa: B010 - the attribute is the class's, made above
+        return translated
+

@@ -1,0 +1,108 @@
+"""From the arguments of a transport to ``ClientSettings``: profile, explicit limits, wrong combinations.
+
+Not responsible for the defaults of each setting (``policy.settings``) or for applying them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ..events import Observers
+from ..http.client import ClientSettings
+from ..http.pool import PoolLimits
+from ..policy.profiles import Profile
+from ..policy.profiles import profile as named_profile
+from ..policy.settings import Keepalive, PoolPolicy
+from ..retrying import RetryPolicy
+from ..telemetry import default_observer
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable
+
+    from ..events import Observer
+
+__all__ = ["Unset", "client_settings"]
+
+_MAX_CONNECTIONS: Final = 100
+_MAX_IDLE: Final = 20
+_TRUNCATION: Final = frozenset({"error", "accept"})
+
+
+class Unset:
+    """Tells an argument that was not given from None, which switches a thing off."""
+
+
+UNSET: Final = Unset()
+
+
+def client_settings(
+    *,
+    tls_context: Callable[[], ssl.SSLContext],
+    limits: Any,
+    retries: int,
+    uds: str | None,
+    local_address: str | None,
+    socket_options: Iterable[tuple[Any, ...]] | None,
+    profile: str | Profile | None,
+    keepalive: Keepalive | Unset | None,
+    pool: PoolPolicy | None,
+    retry: RetryPolicy | Unset | None,
+    tls_truncation: str,
+    observers: Iterable[Observer],
+) -> ClientSettings:
+    """Check the arguments and put them together.
+
+    Raises:
+        TypeError, ValueError: An argument is wrong, or does not go with another one; the message says which.
+    """
+    if not isinstance(retries, int) or retries < 0:
+        message = f"retries={retries!r}: give the number of further rounds over the host's addresses, 0 or more"
+        raise ValueError(message)
+    if tls_truncation not in _TRUNCATION:
+        message = f'tls_truncation={tls_truncation!r}: give "error" (a cut body is an error) or "accept"'
+        raise ValueError(message)
+    if uds is not None and local_address is not None:
+        message = "uds and local_address do not go together: a Unix socket has no source address"
+        raise ValueError(message)
+    chosen = profile if isinstance(profile, Profile) else named_profile(profile or "default")
+    policy = pool if pool is not None else chosen.pool()
+    if isinstance(retry, Unset):
+        retry = RetryPolicy(names_may_appear=chosen.names_may_appear)
+    elif retry is None:
+        retry = RetryPolicy(stop=_at_once)
+    return ClientSettings(
+        tls_context=tls_context,
+        limits=_limits(limits, policy),
+        pool=policy,
+        keepalive=chosen.keepalive if isinstance(keepalive, Unset) else keepalive,
+        retry=retry,
+        connect_rounds=retries + 1 if retries else None,
+        observers=Observers((default_observer(), *observers)),
+        tls_truncation=tls_truncation,
+        uds=uds,
+        local_address=local_address,
+        socket_options=tuple(socket_options or ()),
+    )
+
+
+def _limits(limits: Any, policy: PoolPolicy) -> PoolLimits:
+    """Explicit limits to the letter; without any, the policy's numbers."""
+    if limits is None:
+        return PoolLimits(
+            max_connections=_MAX_CONNECTIONS,
+            max_idle=_MAX_IDLE,
+            idle=policy.idle,
+            max_requests=policy.max_requests,
+        )
+    return PoolLimits(
+        max_connections=limits.max_connections,
+        max_idle=limits.max_keepalive_connections,
+        idle=limits.keepalive_expiry,
+        max_requests=policy.max_requests,
+    )
+
+
+def _at_once(_: Any) -> bool:
+    """The stop rule of ``retry=None``: no counted retry at all."""
+    return True
