@@ -1,0 +1,78 @@
+"""``Budget``: how many retries an origin gets, as a share of its requests, so that retries cannot multiply a storm.
+
+Not responsible for which retries cost something (``retry``). Every operation takes the time and is O(1).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from ._checks import check_seconds, check_share
+
+__all__ = ["Budget"]
+
+_SLOTS: Final = 10
+
+
+class Budget:
+    """A sliding window in ten slots: retries may be ``share`` of the requests in it plus ``floor`` for each second.
+
+    The shape is Finagle's. Each first attempt is a ``deposit``, each retry with a cost a ``withdraw``; free retries
+    do neither. Times are seconds of any clock that does not go back.
+
+    Raises:
+        TypeError: A setting is not a number.
+        ValueError: A setting is out of range.
+    """
+
+    __slots__ = ("_floor", "_requests", "_requests_sum", "_retries", "_retries_sum", "_share", "_slot", "_width")
+
+    def __init__(self, *, share: float = 0.2, floor: float = 1.0, window: float = 10.0) -> None:
+        check_share("Budget", "share", share, hint="0.2 lets one retry follow five requests")
+        check_seconds("Budget", "window", window, least=0.1, hint="10 is the default")
+        if not 0 <= floor < math.inf:
+            message = f"Budget: floor={floor!r} is out of range, it must be at least 0 retries a second"
+            raise ValueError(message)
+        self._share = share
+        self._floor = floor * window
+        self._width = window / _SLOTS
+        self._slot = 0
+        self._requests = [0] * _SLOTS
+        self._retries = [0] * _SLOTS
+        self._requests_sum = 0
+        self._retries_sum = 0
+
+    def deposit(self, now: float) -> None:
+        """A first attempt was made."""
+        self._requests[self._at(now)] += 1
+        self._requests_sum += 1
+
+    def withdraw(self, now: float) -> bool:
+        """Take one retry; False if there is none left."""
+        at = self._at(now)
+        if self._left() < 1:
+            return False
+        self._retries[at] += 1
+        self._retries_sum += 1
+        return True
+
+    def available(self, now: float) -> int:
+        """How many retries could be taken now."""
+        self._at(now)
+        return max(0, int(self._left()))
+
+    def _left(self) -> float:
+        # rounded: 0.2 * 15 must not lose a token to binary fractions
+        return round(self._requests_sum * self._share + self._floor - self._retries_sum, 9)
+
+    def _at(self, now: float) -> int:
+        """The index of the slot of ``now``, after emptying the slots that have left the window."""
+        slot = int(now / self._width)
+        for passed in range(max(self._slot + 1, slot - _SLOTS + 1), slot + 1):
+            at = passed % _SLOTS
+            self._requests_sum -= self._requests[at]
+            self._retries_sum -= self._retries[at]
+            self._requests[at] = self._retries[at] = 0
+        self._slot = max(self._slot, slot)
+        return self._slot % _SLOTS

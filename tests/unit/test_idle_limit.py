@@ -1,0 +1,161 @@
+"""Learning an idle limit: what teaches, what refutes, what does not look like one."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from holdwire.policy.idle_limit import IdleLimit
+
+
+def learnt(*deaths: tuple[float, float]) -> IdleLimit:
+    limit = IdleLimit()
+    for now, idle in deaths:
+        limit.died(now, idle=idle)
+    return limit
+
+
+NLB = ((1000, 350.2), (1400, 350.9), (1800, 351.5))
+
+
+def test_deaths_that_cluster_are_a_limit() -> None:
+    found = learnt(*NLB).estimate(1800)
+    assert found is not None
+    assert (found.low, found.high, found.deaths, found.episodes, found.newest) == (350.2, 351.5, 3, 3, 1800)
+    assert found.survived == 351.5
+    assert found.limit == 350.2
+    assert found.safe_idle == pytest.approx(280.16)
+    assert [profile.name for profile in found.profiles] == ["aws-nlb", "aws-ec2-conntrack"]
+    assert learnt(*NLB).applies(1800, explicit_limits=False) == found
+
+
+def test_one_death_is_no_limit() -> None:
+    assert learnt((1000, 350)).estimate(1000) is None
+    assert IdleLimit().estimate(0) is None
+
+
+def test_scattered_deaths_are_no_limit() -> None:
+    assert learnt((1000, 50), (1400, 120), (1800, 200), (2200, 310)).estimate(2200) is None
+
+
+def test_two_episodes_are_reported_and_not_applied() -> None:
+    limit = learnt(*NLB[:2])
+    assert limit.estimate(1400) is not None
+    assert limit.applies(1400, explicit_limits=False) is None
+
+
+def test_episodes_lie_five_minutes_apart() -> None:
+    limit = learnt(*((1000 + 100 * n, 60.5) for n in range(6)))
+    found = limit.estimate(1500)
+    assert found is not None
+    assert found.episodes == 2
+    assert limit.applies(1500, explicit_limits=False) is None
+
+
+def test_a_longer_survival_refutes_a_limit() -> None:
+    limit = learnt(*NLB)
+    limit.survived(1900, idle=353)
+    assert limit.estimate(1900) is not None  # within the tolerance
+    limit.survived(1950, idle=400)
+    assert limit.estimate(1950) is None
+
+
+def test_a_survival_from_before_the_deaths_does_not_refute() -> None:
+    limit = IdleLimit()
+    limit.survived(500, idle=900)
+    for now, idle in NLB:
+        limit.died(now, idle=idle)
+    found = limit.estimate(1800)
+    assert found is not None
+    assert found.survived == 900
+
+
+def test_a_survival_is_remembered_though_shorter_ones_follow() -> None:
+    limit = learnt(*NLB)
+    limit.survived(1900, idle=400)
+    for n in range(200):
+        limit.survived(2000 + n, idle=300 - n)
+    assert limit.estimate(2300) is None
+
+
+def test_what_was_learnt_applies_for_an_hour() -> None:
+    limit = learnt(*NLB)
+    assert limit.applies(1800 + 3600, explicit_limits=False) is not None
+    assert limit.applies(1800 + 3601, explicit_limits=False) is None
+
+
+def test_explicit_limits_are_never_touched() -> None:
+    assert learnt(*NLB).applies(1800, explicit_limits=True) is None
+
+
+def test_everything_is_forgotten_after_a_day() -> None:
+    assert learnt(*NLB).estimate(1800 + 86_401) is None
+
+
+def test_deaths_in_youth_are_no_limit() -> None:
+    assert learnt((1000, 1.0), (1400, 1.0), (1800, 1.1)).estimate(1800) is None
+
+
+def test_the_learnt_idle_time_has_a_floor() -> None:
+    found = learnt((1000, 5.5), (1400, 5.5), (1800, 5.5)).estimate(1800)
+    assert found is not None
+    assert found.safe_idle == 5
+
+
+def test_deaths_of_one_moment_are_one_observation() -> None:
+    found = learnt(*((now + n / 10, 60.5) for now in (1000, 1400) for n in range(20))).estimate(1500)
+    assert found is not None
+    assert found.deaths == 2
+
+
+def test_a_rolling_deploy_does_not_look_like_an_idle_limit() -> None:
+    dice = random.Random(7)  # noqa: S311 - a reproducible example
+    limit = IdleLimit()
+    for deploy in range(20):
+        for pod in range(6):
+            now = 10_000.0 + deploy * 1200 + pod * 40
+            for _ in range(4):  # each pod ends its connections at one moment, whatever their idle age
+                limit.died(now + dice.random(), idle=dice.uniform(5, 60))
+    assert limit.estimate(40_000) is None
+
+
+def test_a_rolling_deploy_of_lone_connections_does_not_either() -> None:
+    for seed in range(100):
+        dice = random.Random(seed)  # noqa: S311
+        limit = IdleLimit()
+        for deploy in range(24):
+            now = 10_000.0 + deploy * 1200
+            limit.died(now, idle=dice.uniform(5, 60))
+            for use in range(10):
+                limit.survived(now + 100 * use, idle=dice.uniform(5, 60))
+            assert limit.applies(now + 1000, explicit_limits=False) is None, (seed, deploy)
+
+
+def test_a_watched_connection_that_died_later_refutes_a_limit_and_one_found_dead_does_not() -> None:
+    limit = learnt(*NLB)
+    limit.died(2500, idle=900, watched=False)
+    assert limit.estimate(2500) is not None
+    limit.died(2600, idle=900)
+    assert limit.estimate(2600) is None
+
+
+def test_a_pool_that_idles_in_step_is_ended_by_a_deploy_without_teaching() -> None:
+    limit = IdleLimit()
+    for deploy in range(5):
+        now = 10_000.0 + deploy * 1000
+        limit.died(now, idle=30.0)
+        limit.disturbed(now + 0.5)  # a busy connection was lost as well
+        limit.died(now + 1, idle=30.0)
+    assert limit.estimate(15_000) is None
+
+
+def test_a_limit_is_found_through_the_noise_of_a_few_deploys() -> None:
+    limit = IdleLimit()
+    for hour in range(8):
+        limit.died(hour * 3600.0 + 900, idle=350.5 + hour / 10)
+        limit.died(hour * 3600.0 + 1900, idle=350.5)
+    limit.died(40_000, idle=77)
+    found = limit.estimate(40_001)
+    assert found is not None
+    assert found.limit == 350.5

@@ -1,0 +1,50 @@
+"""Retry-After in seconds and in the three forms of an HTTP date."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdwire.policy.retry_after import parse_retry_after
+
+NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        (" 7 ", 7),
+        ("Sun, 06 Nov 1994 08:49:47 GMT", 10),
+        ("Sunday, 06-Nov-94 08:49:47 GMT", 10),
+        ("Sun Nov  6 08:49:47 1994", 10),
+        ("Sun, 06 Nov 1994 08:49:27 GMT", 0),
+        ("Mon, 06 Nov 1995 08:49:37 GMT", 365 * 86_400),
+        ("Saturday, 06-Nov-95 08:49:37 GMT", 365 * 86_400),
+        ("Friday, 06-Nov-70 08:49:37 GMT", 0),  # 2070 would be more than 50 years ahead
+        ("sun, 06 nov 1994 08:49:47 gmt", 10),
+        ("Sun, 06 Nov 1994 08:49:60 GMT", 22),
+    ],
+)
+def test_a_legal_value_is_understood(value: str, seconds: float) -> None:
+    assert parse_retry_after(value, now=NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "-1",
+        "1.5",
+        "+1",
+        "soon",
+        "Sun, 31 Feb 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 25:49:37 GMT",
+        "Sun, 06 Nov 0000 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 CET",
+        "\u0661",
+        "9" * 5000,
+    ],
+)
+def test_what_cannot_be_read_is_none(value: str) -> None:
+    assert parse_retry_after(value, now=NOW) is None
