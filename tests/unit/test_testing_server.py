@@ -260,7 +260,9 @@ def test_damage_flips_bytes_without_tls(plain: ChaosServer) -> None:
     plain.script("response:2 corrupt=3; response:8 corrupt; response:9 heal")
     sock = dial(plain)
     sock.sendall(CLOSING_GET)
-    assert read_all(sock)[0].startswith(b"HT" + bytes(b ^ 255 for b in b"TP/") + b"1.1" + bytes([b" "[0] ^ 255]) + b"200")
+    assert read_all(sock)[0].startswith(
+        b"HT" + bytes(b ^ 255 for b in b"TP/") + b"1.1" + bytes([b" "[0] ^ 255]) + b"200"
+    )
     sock.close()
 
 
@@ -494,7 +496,9 @@ def test_its_end_resets_what_stands_and_frees_the_port() -> None:
 
 
 def test_scripts_may_be_data_too(plain: ChaosServer) -> None:
-    plain.script(Script.parse("request:0 rst"), Script.parse("request:0 rst").faults, Script.parse("request:0 rst").faults[0])
+    plain.script(
+        Script.parse("request:0 rst"), Script.parse("request:0 rst").faults, Script.parse("request:0 rst").faults[0]
+    )
     for _ in range(3):
         sock = dial(plain)
         sock.sendall(GET)

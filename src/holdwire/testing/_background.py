@@ -7,23 +7,20 @@ from typing import TYPE_CHECKING, Self
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from ._chaos import Chaos
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
 __all__ = ["Background"]
 
 
-class Background:
-    """Base of things that live in their own thread between ``with`` and its end."""
+class Background(Chaos):
+    """A ``Chaos`` that lives in its own thread between ``with`` and its end."""
 
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._portal: BlockingPortal | None = None
-
-    def _live(self) -> AbstractAsyncContextManager[object]:
-        raise NotImplementedError
+    _stack = ExitStack()
+    _portal: BlockingPortal | None = None
 
     def _tell(self, command: Callable[[], object]) -> None:
         """Run ``command`` in the thread and wait until it is done.

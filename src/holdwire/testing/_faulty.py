@@ -188,7 +188,7 @@ class FaultyLink:
         data = await self.link.receive(65536 if rate is None else 1)
         if data and self._expired:
             self.link.rst()
-            message = "expired"
+            message = "used after it had expired"
             raise LinkEnded(message)
         return data
 
@@ -220,42 +220,35 @@ class FaultyLink:
         if data:
             await send(data)
 
-    async def _strike(self, fault: Fault) -> None:  # noqa: C901 - one case for each action
+    async def _strike(self, fault: Fault) -> None:
         self._tell(fault)
         match fault.action:
             case Action.RST:
                 self.link.rst()
+                raise LinkEnded(str(fault))
             case Action.FIN | Action.FIN_WITHOUT_CLOSE_NOTIFY:
                 self.link.fin(close_notify=fault.action is Action.FIN)
+                raise LinkEnded(str(fault), orderly=True)
             case Action.HALF_CLOSE:
                 self.link.half_close()
-                return
             case Action.STALL:
                 await self._until_healed(fault.value)
-                return
             case Action.BLACK_HOLE:
                 self.link.black_hole()
                 await self._until_healed(fault.value)
                 self.link.black_hole(drop=False)
-                return
             case Action.DRIP:
                 self._rates[fault.point] = fault.value or 1
-                return
             case Action.CORRUPT:
                 self._corrupt = int(fault.value or 1)
-                return
             case Action.EXPIRE:
                 self._expired = True
-                return
             case Action.HEAL:
                 self._rates.clear()
                 self._corrupt = 0
-                return
             case _:
                 message = f"{fault} cannot be carried out on a connection"
                 raise AssertionError(message)
-        message = f"ended by the script: {fault}"
-        raise LinkEnded(message)
 
     async def _until_healed(self, seconds: float | None) -> None:
         with anyio.move_on_after(seconds):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import os
 import socket
 import ssl
 import struct
 import sys
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Self, final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -33,6 +34,11 @@ _BPF_RETURN = 0x06  # BPF_RET | BPF_K; with k = 0: keep 0 bytes, which means dro
 class LinkEnded(Exception):  # noqa: N818 - an end, and mostly no error
     """The link is over: ended by us, or by the peer in a way that leaves nothing to do."""
 
+    def __init__(self, message: str, *, orderly: bool = False) -> None:
+        super().__init__(message)
+        self.orderly = orderly
+        """Ended by FIN, not by RST."""
+
 
 def drop_input(sock: socket.socket, *, drop: bool) -> None:
     """Let the kernel drop every segment that arrives for ``sock``, or stop doing so. Needs no privilege.
@@ -48,7 +54,7 @@ def drop_input(sock: socket.socket, *, drop: bool) -> None:
         raise OSError(errno.ENOTSUP, message)
     if not drop:
         with contextlib.suppress(FileNotFoundError):  # ENOENT: there was no filter
-            sock.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
+            sock.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, b"\0\0\0\0")
         return
     program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0), 8)
     sock.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program)))
@@ -77,15 +83,31 @@ class Link:
             self._tls = context.wrap_bio(
                 self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
             )
-        self.ended = False
-        """No more of ours will go out, and nobody reads any more."""
         self.secure = False
         """The TLS handshake is complete."""
 
-    @property
-    def tls(self) -> ssl.SSLObject | None:
-        """The TLS object, for questions about version, session and ALPN."""
-        return self._tls
+    @classmethod
+    async def dial(cls, host: str, port: int, context: ssl.SSLContext | None = None) -> Self:
+        """Connect to the first address of ``host``, without the handshake.
+
+        Raises:
+            LinkEnded: No connection could be had.
+        """
+        try:
+            family, kind, protocol, _, address = (await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+        except OSError as error:
+            raise LinkEnded(str(error)) from error
+        link = cls(socket.socket(family, kind, protocol), context, server_side=False, server_name=host)
+        try:
+            if link._sock.connect_ex(address) == errno.EINPROGRESS:
+                await link._wait(anyio.wait_writable)
+        except BaseException:
+            link.rst()
+            raise
+        if code := link._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            link.rst()
+            raise LinkEnded(os.strerror(code))
+        return link
 
     async def handshake(self, send: Callable[[bytes], Awaitable[None]] | None = None) -> None:
         """Do the TLS handshake; nothing without TLS. Our side of it goes out through ``send``.
@@ -239,7 +261,6 @@ class Link:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def _close(self) -> None:
-        self.ended = True
         anyio.notify_closing(self._sock)
         self._sock.close()
 

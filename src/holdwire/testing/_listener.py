@@ -60,7 +60,8 @@ class Listener:
                 raise
             self._sock = sock
             self._opened.set()
-        drop_input(self._sock, drop=False) if self.black_hole else None
+        if self.black_hole:
+            drop_input(self._sock, drop=False)
         self.black_hole = False
 
     def refuse(self) -> None:
@@ -69,6 +70,7 @@ class Listener:
             anyio.notify_closing(self._sock)
             self._sock.close()
             self._sock = None
+            self.black_hole = False
             self._opened = anyio.Event()
 
     def swallow(self) -> None:

@@ -5,7 +5,7 @@ Made with ``trustme`` where it is installed, else with ``cryptography``. Neither
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import ipaddress
 import ssl
@@ -16,7 +16,7 @@ from typing import final
 
 __all__ = ["Identity", "self_signed"]
 
-_VALIDITY = datetime.timedelta(days=30)
+_VALIDITY = dt.timedelta(days=30)
 _MISSING = "ChaosServer and ChaosProxy make their certificates with trustme or cryptography: pip install trustme"
 
 
@@ -81,13 +81,14 @@ def _with_cryptography(names: tuple[str, ...]) -> Identity:
         from cryptography import x509  # noqa: PLC0415 - optional
         from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
         from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID  # noqa: PLC0415
     except ImportError as missing:
         raise ImportError(_MISSING) from missing
 
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
 
     def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, text)])
+        return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, text)])
 
     def general_name(text: str) -> x509.GeneralName:
         try:
@@ -115,7 +116,7 @@ def _with_cryptography(names: tuple[str, ...]) -> Identity:
             .issuer_name(name("holdwire.testing authority"))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_before(now - dt.timedelta(hours=1))
             .not_valid_after(now + _VALIDITY)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(
@@ -135,7 +136,7 @@ def _with_cryptography(names: tuple[str, ...]) -> Identity:
         builder("holdwire.testing server", leaf_key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([general_name(text) for text in names]), critical=False)
         .sign(authority_key, hashes.SHA256())
     )

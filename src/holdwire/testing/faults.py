@@ -30,7 +30,18 @@ from typing import TYPE_CHECKING, Self, TypeVar, final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["ACTIONS", "CALLS", "END", "Action", "ActionRule", "Fault", "Point", "Script", "close_after_bytes", "idle_limit"]
+__all__ = [
+    "ACTIONS",
+    "CALLS",
+    "END",
+    "Action",
+    "ActionRule",
+    "Fault",
+    "Point",
+    "Script",
+    "close_after_bytes",
+    "idle_limit",
+]
 
 _T = TypeVar("_T", bound=enum.StrEnum)
 
@@ -113,7 +124,7 @@ ACTIONS: Mapping[Action, ActionRule] = MappingProxyType(
         ),
         Action.BLACK_HOLE: ActionRule(
             points=_CONNECTION,
-            meaning="Nothing that is sent to us arrives, not even in our kernel: no answer, no acknowledgement (Linux).",
+            meaning="Nothing that is sent to us arrives, not even in our kernel: no acknowledgement (Linux).",
             value=_UNTIL_HEALED,
         ),
         Action.RST: ActionRule(points=_CONNECTION, meaning="TCP reset, at once; what is queued is discarded."),
@@ -241,7 +252,8 @@ class Fault:
         """
         match = _FAULT.fullmatch(text.strip())
         if match is None:
-            message = f"cannot read the fault {text.strip()!r}: write POINT[#NTH][:AT] ACTION[=VALUE], as in 'request:0 rst'"
+            form = "POINT[#NTH][:AT] ACTION[=VALUE], as in 'request:0 rst'"
+            message = f"cannot read the fault {text.strip()!r}: write {form}"
             raise ValueError(message)
         action = _member(Action, match["action"], "action")
         point = _member(Point, match["point"], "point")

@@ -97,7 +97,8 @@ class Entry:
     """One thing that happened."""
 
     what: str
-    """``connected``, ``secured``, ``request``, ``executed``, ``answered``, ``fault``, ``closed`` or ``listener``."""
+    """Of a listener: ``listener``. Of a connection: ``connected``, ``secured`` (TLS), ``fault``, ``closed``. Of an exchange:
+    ``request`` (its head has arrived), ``executed``, ``answered``, ``idle`` (the next one may come), ``rejected``."""
     connection: int
     """The number of the connection, from 1; 0 for the listener."""
     detail: str = ""

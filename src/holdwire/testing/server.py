@@ -19,57 +19,33 @@ faults (``_faulty``), nor for HTTP's bytes (``messages``).
 
 from __future__ import annotations
 
-import random
 from collections import deque
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 import anyio
 
 from ._background import Background
-from ._faulty import FaultyLink
-from ._link import Link, LinkEnded
-from ._listener import Listener
-from .certificates import Identity, self_signed
-from .faults import CALLS, Action, Fault, Point, Script
-from .ledger import Journal, Ledger
+from .faults import Point, Script
+from .ledger import Ledger
 from .messages import Answer, BadRequestError, Reader, Request, parse_head
 
 if TYPE_CHECKING:
-    import socket
     import ssl
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import Callable
     from typing import TypeAlias
 
-    from anyio.abc import TaskGroup
+    from ._chaos import Connection, ScriptLike
+    from ._link import Link
+    from .certificates import Identity
 
-    ScriptLike: TypeAlias = Script | Fault | Iterable[Fault] | str
     Handler: TypeAlias = Callable[[Request], Answer]
 
 __all__ = ["ChaosServer"]
 
-_POINTS = frozenset(Point) - CALLS - {Point.FRAME}
-_HEALTHY = Script()
+_IN_A_REQUEST = frozenset({Point.IDLE, Point.REQUEST, Point.RESPONSE})
 _LINGER = 1.0
 """Seconds; as long as a client may take to read an early answer."""
-
-
-@final
-class _Connection:
-    """What the server knows of one connection."""
-
-    def __init__(self, number: int, faulty: FaultyLink, scope: anyio.CancelScope) -> None:
-        self.number = number
-        self.faulty = faulty
-        self.scope = scope
-        self.idle = False
-        """Between two exchanges; False before the first."""
-
-    def end(self, how: Callable[[Link], None]) -> None:
-        """End it from outside its task."""
-        how(self.faulty.link)
-        self.scope.cancel()
 
 
 @final
@@ -96,39 +72,12 @@ class ChaosServer(Background):
         seed: int = 0,
         buffer: int | None = None,
     ) -> None:
-        super().__init__()
-        self.identity = self_signed() if tls is True else tls if isinstance(tls, Identity) else None
-        """The certificate and its authority, where the server has them."""
-        self._context = self.identity.server_context(alpn=("http/1.1",)) if self.identity else tls or None
-        self._bind = (host, port)
-        self._seed = seed
-        self._buffer = buffer
+        super().__init__(tls=tls, host=host, port=port, seed=seed, buffer=buffer)
         self.ledger = Ledger()
         """What was executed."""
-        self.journal = Journal()
-        """What happened; ``wait_for`` and ``until`` are its methods."""
-        self.wait_for = self.journal.wait_for
-        self.until = self.journal.until
-        self._scripts: deque[Script] = deque()
         self._path_scripts: dict[str, deque[Script]] = {}
-        self._sprinkled: list[tuple[Script, float]] = []
         self._answers: dict[str, deque[Answer]] = {}
         self._handlers: dict[str, Handler] = {}
-        self._connections: dict[int, _Connection] = {}
-        self._accepted = 0
-        self._listener: Listener | None = None
-        self._tasks: TaskGroup | None = None
-
-    # --- where it is ---
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port.
-
-        Raises:
-            RuntimeError: It does not run.
-        """
-        return self._running[0].address
 
     @property
     def url(self) -> str:
@@ -136,34 +85,6 @@ class ChaosServer(Background):
         host, port = self.address
         scheme = "http" if self._context is None else "https"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-    def client_context(self) -> ssl.SSLContext:
-        """A client's TLS context that trusts this server.
-
-        Raises:
-            RuntimeError: The server made no certificate.
-        """
-        if self.identity is None:
-            message = "this server has no identity of its own: give tls=True or tls=self_signed()"
-            raise RuntimeError(message)
-        return self.identity.client_context()
-
-    @property
-    def connections(self) -> int:
-        """How many connections stand now."""
-        return len(self._connections)
-
-    @property
-    def accepted(self) -> int:
-        """How many connections were accepted so far."""
-        return self._accepted
-
-    @property
-    def listening(self) -> bool:
-        """Whether the port is open."""
-        return self._listener is not None and self._listener.listening and not self._listener.black_hole
-
-    # --- what it will do ---
 
     def script(self, *scripts: ScriptLike, path: str | None = None) -> None:
         """Give the next connections, or the next requests for ``path``, one script each; later ones are healthy.
@@ -174,27 +95,16 @@ class ChaosServer(Background):
         Raises:
             ValueError: A script has no meaning, or asks for what an HTTP/1.1 server cannot do.
         """
-        points = _POINTS if path is None else {Point.IDLE, Point.REQUEST, Point.RESPONSE}
-        queue = self._scripts if path is None else self._path_scripts.setdefault(path, deque())
-        queue.extend(Script.of(script).require(points, "ChaosServer") for script in scripts)
-        if path is None and self._listener is not None:
-            self._tell(self._prepare_next)
-
-    def sprinkle(self, script: ScriptLike, *, share: float = 0.1) -> None:
-        """Give ``script`` to a share of all connections that have none of their own.
-
-        Which ones depends on nothing but the seed and the number of the connection.
-
-        Raises:
-            ValueError: As ``script``.
-        """
-        self._sprinkled.append((Script.of(script).require(_POINTS - {Point.CONNECT}, "sprinkle"), share))
+        if path is None:
+            super().script(*scripts)
+        else:
+            checked = [Script.of(script).require(_IN_A_REQUEST, "a script for a path") for script in scripts]
+            self._path_scripts.setdefault(path, deque()).extend(checked)
 
     def clear_scripts(self) -> None:
         """Forget every script that has not begun, and end ``sprinkle``."""
-        self._scripts.clear()
+        super().clear_scripts()
         self._path_scripts.clear()
-        self._sprinkled.clear()
 
     def answer(self, path: str, *answers: Answer) -> None:
         """Answer requests for ``path`` with ``answers``, one after another; the last one stays.
@@ -214,152 +124,9 @@ class ChaosServer(Background):
         """
         self._handlers[path] = handler
 
-    # --- what it does now ---
+    # --- inside: runs in the server's loop ---
 
-    def reset_idle(self) -> None:
-        """Reset the connections that have had an exchange and wait for the next."""
-        self._end(Link.rst, "rst", idle=True)
-
-    def fin_idle(self, *, close_notify: bool = True) -> None:
-        """Close the connections that have had an exchange and wait for the next."""
-        self._end(lambda link: link.fin(close_notify=close_notify), "fin", idle=True)
-
-    def reset_all(self) -> None:
-        """Reset every connection, whatever it does."""
-        self._end(Link.rst, "rst", idle=False)
-
-    def refuse(self, seconds: float | None = None) -> None:
-        """Close the port, for so many seconds or until ``heal``. Connections that stand are left alone."""
-        self._tell(lambda: self._shut(Action.REFUSE, seconds))
-
-    def black_hole(self, seconds: float | None = None) -> None:
-        """Be dead to everybody: connects and connections that stand go unanswered and unacknowledged (Linux).
-
-        Raises:
-            OSError: The platform is not Linux.
-        """
-
-        def swallow() -> None:
-            self._shut(Action.BLACK_HOLE, seconds)
-            for connection in self._connections.values():
-                connection.faulty.link.black_hole()
-
-        self._tell(swallow)
-
-    def restart(self, *, down: float = 0.0) -> None:
-        """A rolling restart: every connection is reset and the port is closed for ``down`` seconds."""
-        self.refuse(down)
-        self.reset_all()
-
-    def heal(self) -> None:
-        """Open the port and end all that lasts: black holes, stalls, dripping. Scripts that wait are kept."""
-        self._tell(self._heal)
-
-    # --- inside: everything below runs in the server's loop ---
-
-    @property
-    def _running(self) -> tuple[Listener, TaskGroup]:
-        if self._listener is None or self._tasks is None:
-            message = "ChaosServer is not running: use it in a with statement"
-            raise RuntimeError(message)
-        return self._listener, self._tasks
-
-    @asynccontextmanager
-    async def _live(self) -> AsyncIterator[None]:
-        self._listener = Listener(*self._bind)
-        try:
-            async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
-                self._listener.open()
-                self._prepare_next()
-                tasks.start_soon(self._accept)
-                yield
-                self._end_all(Link.rst, "rst", idle=False)
-                tasks.cancel_scope.cancel()
-        finally:
-            self._listener.close()
-            self._listener = self._tasks = None
-
-    async def _accept(self) -> None:
-        listener, tasks = self._running
-        while True:
-            sock = await listener.accept()
-            self._accepted += 1
-            script = self._scripts.popleft() if self._scripts else self._draw(self._accepted)
-            self._prepare_next()
-            tasks.start_soon(self._serve, sock, self._accepted, script)
-
-    def _draw(self, number: int) -> Script:
-        dice = random.Random(f"{self._seed} {number}")  # noqa: S311 - reproducible is what it must be
-        return next((script for script, share in self._sprinkled if dice.random() < share), _HEALTHY)
-
-    def _prepare_next(self) -> None:
-        """Close the port if the next connection is to be refused or swallowed: nobody can do it later."""
-        while self._scripts:
-            script = self._scripts[0]
-            before = [fault for fault in script if fault.action is Action.REFUSE]
-            before += [f for f in script if f.action is Action.BLACK_HOLE and f.point is Point.CONNECT]
-            if not before or not self.listening:
-                return
-            rest = Script(tuple(fault for fault in script if fault not in before))
-            self._scripts[0] = rest
-            self._shut(before[0].action, before[0].value)
-
-    def _shut(self, action: Action, seconds: float | None) -> None:
-        listener, tasks = self._running
-        if action is Action.REFUSE:
-            listener.refuse()
-        else:
-            listener.swallow()
-        self.journal.note("listener", detail=action)
-        if seconds is not None:
-            tasks.start_soon(self._reopen, seconds)
-
-    async def _reopen(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
-        self._heal()
-
-    def _heal(self) -> None:
-        self._running[0].open()
-        for connection in self._connections.values():
-            connection.faulty.link.black_hole(drop=False)
-            connection.faulty.heal()
-        self.journal.note("listener", detail="open")
-        self._prepare_next()
-
-    def _end(self, how: Callable[[Link], None], name: str, *, idle: bool) -> None:
-        self._tell(lambda: self._end_all(how, name, idle=idle))
-
-    def _end_all(self, how: Callable[[Link], None], name: str, *, idle: bool) -> None:
-        for connection in self._connections.values():
-            if connection.idle or not idle:
-                self.journal.note("fault", connection.number, f"{name} on command")
-                connection.end(how)
-
-    async def _serve(self, sock: socket.socket, number: int, script: Script) -> None:
-        link = Link(sock, self._context)
-        if self._buffer is not None:
-            link.limit_buffers(self._buffer)
-        self.journal.note("connected", number)
-        faulty = FaultyLink(link, script, lambda fault: self.journal.note("fault", number, str(fault)))
-        detail = ""
-        with anyio.CancelScope() as scope:
-            connection = self._connections[number] = _Connection(number, faulty, scope)
-            try:
-                await self._exchanges(connection)
-                link.fin()
-            except LinkEnded as end:
-                detail = str(end)
-                link.fin(close_notify=False)  # nothing is left to do but to free the descriptor
-            except BadRequestError as error:
-                detail = str(error)
-                link.fin()
-            finally:
-                link.rst()  # cancelled: nothing if it was ended before
-                del self._connections[number]
-                self.journal.note("closed", number, detail)
-
-    async def _exchanges(self, connection: _Connection) -> None:
+    async def _talk(self, connection: Connection) -> None:
         faulty = connection.faulty
         await faulty.connected()
         await faulty.handshake()
@@ -377,12 +144,17 @@ class ChaosServer(Background):
             else:
                 connection.idle = False
                 faulty.begin()
-            if not await self._exchange(connection, reader):
+            try:
+                goes_on = await self._exchange(connection, reader)
+            except BadRequestError as error:
+                self.journal.note("rejected", connection.number, str(error))
+                return
+            if not goes_on:
                 return
             connection.idle = True
             self.journal.note("idle", connection.number)
 
-    async def _exchange(self, connection: _Connection, reader: Reader) -> bool:
+    async def _exchange(self, connection: Connection, reader: Reader) -> bool:
         """Serve one request; whether another one can follow."""
         faulty = connection.faulty
         head = await reader.head()
@@ -410,7 +182,7 @@ class ChaosServer(Background):
         await self._reply(connection, request, answer)
         return not answer.ends_connection(request)
 
-    async def _reply(self, connection: _Connection, request: Request, answer: Answer) -> None:
+    async def _reply(self, connection: Connection, request: Request, answer: Answer) -> None:
         await connection.faulty.send(answer.encode(request))
         self.journal.note("answered", connection.number, str(answer.status))
         await connection.faulty.response_over()
