@@ -150,6 +150,18 @@ class Retrier:
         state.idle_for += delay
         return verdict, delay
 
+    def preview(self, outcome: Outcome) -> Verdict:
+        """What ``judge`` would say now, with nothing counted, paid or remembered."""
+        verdict = decide(outcome, self.history, self._rules)
+        now = time.monotonic()
+        return permit(
+            verdict,
+            stop=False,
+            budget_left=verdict.cost == 0 or self._budget.available(now) > 0,
+            now=now,
+            deadline=self._deadline,
+        )
+
     def _delay(self, verdict: Verdict) -> float:
         if verdict.exact_delay:
             return verdict.min_delay

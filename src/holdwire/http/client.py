@@ -23,6 +23,7 @@ from ..switches import retries_off
 from ..tls.session import SessionCache
 from .connector import Connector
 from .exchange import Exchange
+from .path_watch import PathWatch
 from .pool import Pool, PoolLimits
 
 if TYPE_CHECKING:
@@ -55,12 +56,13 @@ class ClientSettings:
 class _Lane:
     """What one runtime has: a pool and the exchange on top of it."""
 
-    __slots__ = ("exchange", "pool", "runtime")
+    __slots__ = ("exchange", "path_watch", "pool", "runtime")
 
-    def __init__(self, runtime: Runtime, pool: Pool, exchange: Exchange) -> None:
+    def __init__(self, runtime: Runtime, pool: Pool, exchange: Exchange, path_watch: PathWatch) -> None:
         self.runtime = runtime
         self.pool = pool
         self.exchange = exchange
+        self.path_watch = path_watch
 
 
 class HttpClient:
@@ -153,7 +155,9 @@ class HttpClient:
         )
         rules = settings.retry.rules(switched_off=retries_off(), connect_rounds=settings.connect_rounds)
         exchange = Exchange(pool, policy=settings.retry, rules=rules, notify=settings.observers)
-        return _Lane(runtime, pool, exchange)
+        path_watch = PathWatch(pool, exchange, keepalive=settings.keepalive, notify=settings.observers)
+        pool.on_busy = path_watch.start
+        return _Lane(runtime, pool, exchange, path_watch)
 
 
 def _close_lanes(lanes: dict[int, _Lane]) -> None:

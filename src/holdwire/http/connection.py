@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..net.wire import Wire
     from ..policy.failure import Failure
+    from ..retrying import Retrier
     from .messages import Origin, Request, Response
 
 __all__ = ["Attempt", "HttpConnection"]
@@ -30,20 +31,42 @@ class Attempt:
     ``body_started`` says whether any piece of a streamed body was taken from the caller.
     """
 
-    __slots__ = ("began", "phase", "received", "request", "response_early", "reused", "sent", "stale", "unsent_aborted")
+    __slots__ = (
+        "__weakref__",
+        "began",
+        "idle_before",
+        "number",
+        "phase",
+        "received",
+        "replaced",
+        "request",
+        "response_early",
+        "retrier",
+        "reused",
+        "sent",
+        "unsent_aborted",
+        "written",
+    )
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, number: int = 1, retrier: Retrier | None = None) -> None:
         self.request = request
+        self.number = number
+        self.retrier = retrier
         self.began = time.time_ns()
+        self.written = 0.0
+        """Monotonic time at which its first byte was about to be written."""
+        self.idle_before = 0.0
+        """Seconds that the connection had been idle."""
         self.phase = Phase.POOL
         self.sent = Sent.NONE
         self.reused = False
         self.received = 0
         self.response_early = False
         """Whether response bytes arrived before the request was fully written."""
-        self.stale = False
-        """Whether the connection was found unusable before any byte of this request was written."""
+        self.replaced = False
+        """Whether its path looked dead, and a replacement stands."""
         self.unsent_aborted = 0
+        """Bytes that were still queued when the connection was given up, and are never delivered."""
 
 
 class HttpConnection(abc.ABC):
@@ -61,6 +84,7 @@ class HttpConnection(abc.ABC):
         "on_idle",
         "origin",
         "served",
+        "suspect",
         "wire",
     )
 
@@ -74,6 +98,8 @@ class HttpConnection(abc.ABC):
         self.max_age = max_age
         self.last_context: Context | None = None
         self.close_reason: CloseReason | None = None
+        self.suspect = False
+        """Whether another connection to the same address has died silently: not to be used without proof of life."""
         self.served = 0
         """Exchanges completed."""
         self.idle_limit: float | None = None
@@ -92,6 +118,11 @@ class HttpConnection(abc.ABC):
     @abc.abstractmethod
     def active(self) -> int:
         """Requests in progress."""
+
+    @property
+    @abc.abstractmethod
+    def waiting(self) -> Attempt | None:
+        """The attempt whose request is being sent or answered; None if there is none, or several."""
 
     @abc.abstractmethod
     async def exchange(self, attempt: Attempt) -> Response:

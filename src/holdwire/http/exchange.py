@@ -33,6 +33,7 @@ from ..policy.retry_after import parse_retry_after
 from ..retrying import Retrier, pause
 from .connection import Attempt
 from .head import encode_head
+from .pool import SPREADING
 
 if TYPE_CHECKING:
     from ..events import Observers, SetupStep
@@ -78,12 +79,13 @@ class Exchange:
         encode_head(request)
         pool = self._pool
         began = time.monotonic()
+        self._budget(request.origin).deposit(began)
         safe = request.method in _SAFE_METHODS if request.marked is None else request.marked
         retrier: Retrier | None = None
         earlier: tuple[Failure, ...] = ()
         fresh = False
         while True:
-            attempt = Attempt(request)
+            attempt = Attempt(request, 1 if retrier is None else retrier.attempts, retrier)
             connection: HttpConnection | None = None
             try:
                 connection = await pool.acquire(attempt, fresh=fresh, look=not safe)
@@ -108,23 +110,17 @@ class Exchange:
                 connection.last_context = request.context
                 response.body.on_end = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
                 if response.status not in self._statuses:
-                    return self._answered(request, retrier, response)
+                    return response
                 outcome = self._status_outcome(request, attempt, response)
                 if retrier is None:
                     retrier = self._retrier(request, began)
                 verdict, delay = retrier.judge(outcome, None)
                 if not verdict.retries:
-                    return self._answered(request, retrier, response)
+                    return response
                 self._retried(request, verdict, retrier, delay, status=response.status)
                 await discard(response)
             fresh = verdict.fresh_connection
             await pause(delay)
-
-    def _answered(self, request: Request, retrier: Retrier | None, response: Response) -> Response:
-        """``response`` is the answer. A first attempt feeds the budget; the outcome is counted when the body ends."""
-        if retrier is None:
-            self._budget(request.origin).deposit(time.monotonic())
-        return response
 
     def _budget(self, origin: Origin) -> Budget:
         budget = self._budgets.get(origin)
@@ -133,9 +129,9 @@ class Exchange:
         return budget
 
     def _retrier(self, request: Request, began: float) -> Retrier:
-        budget = self._budget(request.origin)
-        budget.deposit(time.monotonic())
-        return Retrier(self._policy, self._rules, budget, deadline=request.deadline, began=began)
+        return Retrier(
+            self._policy, self._rules, self._budget(request.origin), deadline=request.deadline, began=began
+        )
 
     # --- what an attempt's end means ---
 
@@ -147,8 +143,11 @@ class Exchange:
             outcome = Outcome.of(failure, action=failure.action)
         if failure is None or not failure.phase.is_setup:
             outcome = replace(outcome, sent=attempt.sent, reused=attempt.reused)
+        if failure is not None and failure.category in SPREADING and failure.peer is not None:
+            self._pool.suspect_peer(failure.peer)
         return replace(
             outcome,
+            path_suspect=attempt.replaced,
             user_timeout=isinstance(exc, DeadlineExceeded),
             answered=attempt.received > 0,
             other_address_left=isinstance(exc, ConnectFailed) and exc.address_left,
@@ -177,6 +176,18 @@ class Exchange:
             "body_consumed": not isinstance(body, bytes) and body.started,
             "caller_retries": has_retrier(request.headers),
         }
+
+    def verdict_on_suspect(self, attempt: Attempt) -> Verdict:
+        """What is to be done about an attempt whose path looks dead, with nothing decided or paid yet."""
+        request = attempt.request
+        outcome = Outcome(
+            phase=attempt.phase if attempt.phase.is_exchange else Phase.RESPONSE_WAIT,
+            path_suspect=True,
+            reused=attempt.reused,
+            **self._of_request(request),
+        )
+        retrier = attempt.retrier or self._retrier(request, time.monotonic())
+        return retrier.preview(outcome)
 
     # --- telling ---
 

@@ -66,12 +66,19 @@ class Http11Connection(HttpConnection):
     def active(self) -> int:
         return 0 if self._attempt is None else 1
 
+    @property
+    def waiting(self) -> Attempt | None:
+        return self._attempt
+
     # --- the exchange ---
 
     async def exchange(self, attempt: Attempt) -> Response:
         request = attempt.request
         self._attempt = attempt
-        attempt.reused = self.served > 0
+        attempt.written = time.monotonic()
+        if self.served:
+            attempt.reused = True
+            attempt.idle_before = attempt.written - self.idle_since
         self._mark = self.wire.bytes_out
         self._upload_cut = False
         self._eof_lost = None

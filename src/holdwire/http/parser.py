@@ -28,6 +28,8 @@ MAX_INTERIM: Final = 64
 """1xx responses before the final one."""
 MAX_QUIET: Final = 64 * 1024
 """Bytes in a row that yield neither body nor the end of it: chunk extensions, trailers."""
+_ILLEGAL: Final = re.compile(rb"[\x00\r\n]").search
+_NAME: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
 _KEEP_ALIVE: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
 
 
@@ -86,7 +88,7 @@ class ResponseReader:
         """Expect the response to a request with ``method``."""
         self._head_method = method == b"HEAD"
         self._connect = method == b"CONNECT"
-        self._spoiled = False
+        self._spoiled = ""
         self._fed = self._interim = self._quiet = 0
         self._codings = 0
         self._lengths = False
@@ -154,7 +156,7 @@ class ResponseReader:
             if self._quiet > MAX_QUIET:
                 raise Violation(f"{MAX_QUIET // 1024} KiB of chunk extensions or trailers without any body")
         if self._spoiled:
-            raise Violation(self._spoiled_by())
+            raise Violation(self._spoiled)
 
     def _feed_connect(self, data: bytes) -> None:
         """Hand over nothing beyond the head: after 2xx to CONNECT the rest belongs to the tunnel."""
@@ -214,10 +216,13 @@ class ResponseReader:
         if self.head_complete:  # a trailer, or the head of a stray response
             return
         self.headers.append((name, value))
+        if _ILLEGAL(value) or not _NAME(name):  # what llhttp lets pass with lenient_headers, and h11 does not
+            self._spoiled = "an illegal header"
         size = len(name)
         if size == 17 and name.lower() == b"transfer-encoding":
             self._codings += 1
-            self._spoiled = self._spoiled or self._codings > 1 or value.strip().lower() != b"chunked"
+            if self._codings > 1 or value.strip().lower() != b"chunked":
+                self._spoiled = "a Transfer-Encoding other than a single 'chunked'"
         elif size == 10 and name.lower() == b"keep-alive":
             hint = _KEEP_ALIVE(value)
             self.keep_alive = float(hint[1]) if hint else None
@@ -232,7 +237,8 @@ class ResponseReader:
         status = parser.get_status_code()
         if 100 <= status < 200 and status != 101:
             self._interim += 1
-            self._spoiled = self._spoiled or self._interim > MAX_INTERIM
+            if self._interim > MAX_INTERIM:
+                self._spoiled = f"more than {MAX_INTERIM} interim (1xx) responses"
             return
         self.status = status
         self.head_complete = True
@@ -269,11 +275,6 @@ class ResponseReader:
             if len(name) == 10 and name.lower() == b"connection" and b"close" in value.lower():
                 return b"close" in [token.strip() for token in value.lower().split(b",")]
         return False
-
-    def _spoiled_by(self) -> str:
-        if self._interim > MAX_INTERIM:
-            return f"more than {MAX_INTERIM} interim (1xx) responses"
-        return "a Transfer-Encoding other than a single 'chunked'"
 
     def _describe(self, exc: httptools.HttpParserError) -> str:
         where = "the body" if self.head_complete else "the head"

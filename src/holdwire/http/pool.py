@@ -25,7 +25,7 @@ from ..errors import ClosedError, DeadlineExceeded
 from ..events import CloseReason, ConnectionClosed, FailureRecorded, PoolWaited
 from ..net.runtime import current
 from ..policy import diagnosis
-from ..policy.kind import Kind
+from ..policy.kind import Category, Kind
 from ..policy.phase import Phase
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from .connection import Attempt, HttpConnection
     from .messages import Origin
 
-__all__ = ["OriginStats", "Pool", "PoolLimits"]
+__all__ = ["SPREADING", "OriginStats", "Pool", "PoolLimits"]
 
+SPREADING: Final = frozenset({Category.TIMED_OUT, Category.UNREACHABLE})
+"""Failures after which other connections to the same address are suspect."""
 _LEAST_SWEEP: Final = 0.05
 
 
@@ -124,6 +126,8 @@ class Pool:
         self._sweeper: TimerHandle | None = None
         self._closed = False
         self._draining: Signal | None = None
+        self.on_busy: Callable[[], None] | None = None
+        """Told when a request takes a connection; set by who watches the paths."""
         max_connections = limits.max_connections
         self._max = float("inf") if max_connections is None else max_connections
         max_idle = limits.max_idle
@@ -146,6 +150,8 @@ class Pool:
         """
         if self._closed or self._draining is not None:
             raise ClosedError("the transport was closed; make a new client")
+        if self.on_busy is not None:
+            self.on_busy()
         origin = attempt.request.origin
         state = self._origins.get(origin)
         if state is None:
@@ -185,6 +191,8 @@ class Pool:
             connection.end(CloseReason.IDLE)
         elif connection.is_expired(now):
             connection.end(CloseReason.MAX_AGE)
+        elif connection.suspect:
+            connection.end(CloseReason.FAILURE)
         else:
             return False
         return True
@@ -310,6 +318,29 @@ class Pool:
                 self._queue.append(waiter)
         self._serve()
 
+    async def open_spare(self, attempt: Attempt) -> HttpConnection | None:
+        """One more connection for an attempt that waits on another one; None if there is no room.
+
+        The caller gives it back by ``on_idle``.
+
+        Raises: as ``acquire``.
+        """
+        if self._closed or self._draining is not None or not self._make_room():
+            return None
+        return await self._open(attempt, self._origins[attempt.request.origin])
+
+    def suspect(self, connection: HttpConnection) -> None:
+        """The path under ``connection`` looks dead: idle ones to the same address are not to be trusted."""
+        peer = connection.wire.peer
+        if peer is not None:
+            self.suspect_peer(peer)
+
+    def suspect_peer(self, peer: str) -> None:
+        """The same, for an address."""
+        for sibling in self._by_idleness:
+            if sibling.wire.peer == peer:
+                sibling.suspect = True
+
     # --- giving back ---
 
     def _offer(self, connection: HttpConnection) -> None:
@@ -383,6 +414,8 @@ class Pool:
         now = time.monotonic()
         origin = connection.origin
         if idle and failure is not None:
+            if failure.category in SPREADING:
+                self.suspect(connection)
             ended = time.time_ns()
             self._notify(
                 FailureRecorded(failure=failure, began=ended, ended=ended, last_context=connection.last_context)

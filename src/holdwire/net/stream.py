@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 from anyio import BusyResourceError, ClosedResourceError
 from anyio.abc import SocketAttribute
 
-from ..errors import ClosedError, ConnectionLost, DeadlineExceeded
+from ..errors import ClosedError, ConnectionLost, DeadlineExceeded, HeartbeatLost
 from ..policy import diagnosis
+from ..policy.kind import Kind
 from ..policy.phase import Phase
+from .keepalive import arm, lift
 from .runtime import INTERRUPTED, current
 from .tcp_info import outq, tcp_info
 from .wire import CLOSED_MESSAGE, Look, Wire
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..policy.failure import Failure
+    from ..policy.settings import Keepalive
     from .runtime import Channel, Runtime
 
 __all__ = ["SocketStream"]
 
 _LINGER_ABORT = struct.pack("ii", 1, 0)
+_LOST = {Kind.HEARTBEAT_LOST: HeartbeatLost}
 _DRAIN_LIMIT = 64
 """Receive calls at most when unread input is dropped before a close."""
 
@@ -71,7 +75,7 @@ class SocketStream(Wire):
         self.bytes_in = self.bytes_out = 0
         self.requests = 0
         self.opened_at = self.last_read = self.last_write = time.monotonic()
-        self._peer, self._peer_port, self._network_type = _address(sock)
+        self.peer, self._peer_port, self._network_type = _address(sock)
 
     # --- reading ---
 
@@ -100,7 +104,7 @@ class SocketStream(Wire):
         try:
             count = await self._channel.receive(sink, timeout, eager=self._eager)
         except ClosedResourceError:
-            raise ClosedError(CLOSED_MESSAGE) from None
+            raise self._ended() from None
         except BusyResourceError:
             raise
         except TimeoutError as exc:
@@ -278,7 +282,7 @@ class SocketStream(Wire):
         now = time.monotonic()
         facts = diagnosis.Facts(
             host=self.host,
-            peer=self._peer,
+            peer=self.peer,
             peer_port=self._peer_port,
             network_type=self._network_type,
             connection_id=self.id,
@@ -325,11 +329,14 @@ class SocketStream(Wire):
         return self._lost()
 
     def _lost(self) -> ConnectionLost:
-        if self._closed and self.failure is None:  # pragma: no cover - latch and close come in this order
-            return ConnectionLost(CLOSED_MESSAGE)
-        lost = ConnectionLost(failure=self.failure)
+        failure = self.failure
+        lost = _LOST.get(failure.kind if failure is not None else Kind.OTHER, ConnectionLost)(failure=failure)
         lost.__cause__ = self._cause
         return lost
+
+    def _ended(self) -> ConnectionLost | ClosedError:
+        """Why a wait was cut short: we gave the connection up with a failure, or its owner closed it."""
+        return self._lost() if self.failure is not None else ClosedError(CLOSED_MESSAGE)
 
     # --- ending ---
 
@@ -362,6 +369,13 @@ class SocketStream(Wire):
                     break
         except OSError:  # nothing left to read, or the peer is gone: closing is all that remains
             pass
+
+    def set_user_timeout(self, keepalive: Keepalive | None) -> None:
+        if not self._closed:
+            if keepalive is None:
+                lift(self._sock)
+            else:
+                arm(self._sock, keepalive)
 
     def abort(self) -> None:
         if self._closed:

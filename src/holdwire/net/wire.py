@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..policy.diagnosis import Facts
     from ..policy.failure import Failure
     from ..policy.phase import Phase
+    from ..policy.settings import Keepalive
 
 __all__ = ["Look", "Wire"]
 
@@ -62,6 +63,8 @@ class Wire(ByteStream):
     last_read: float
     last_write: float
     """Monotonic times in seconds."""
+    peer: str | None
+    """The peer's address, or the path of its Unix socket."""
     requests: int
     """Exchanges completed before the present one; kept by the owner."""
 
@@ -150,6 +153,10 @@ class Wire(ByteStream):
     @abc.abstractmethod
     async def finish(self) -> None:
         """Tell the peer that nothing more will be sent (SHUT_WR; with TLS close_notify first)."""
+
+    @abc.abstractmethod
+    def set_user_timeout(self, keepalive: Keepalive | None) -> None:
+        """Arm TCP_USER_TIMEOUT as ``keepalive`` says; None lifts it, while a living peer's window is closed."""
 
     @property
     @abc.abstractmethod
