@@ -142,7 +142,9 @@ def test_no_pause_passes_the_deadline(ended: Outcome, history: History, allowed:
 @given(st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=200))
 def test_a_budget_never_gives_more_than_its_share(steps: list[tuple[float, bool]]) -> None:
     budget = Budget(floor=0.5)
-    now, requests, retries = 0.0, [], []
+    now = 0.0
+    requests: list[float] = []
+    retries: list[float] = []
     for pause, is_request in steps:
         now += pause
         if is_request:

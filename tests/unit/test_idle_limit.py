@@ -110,7 +110,7 @@ def test_deaths_of_one_moment_are_one_observation() -> None:
 
 
 def test_a_rolling_deploy_does_not_look_like_an_idle_limit() -> None:
-    dice = random.Random(7)  # noqa: S311 - a reproducible example
+    dice = random.Random(7)
     limit = IdleLimit()
     for deploy in range(20):
         for pod in range(6):
@@ -122,7 +122,7 @@ def test_a_rolling_deploy_does_not_look_like_an_idle_limit() -> None:
 
 def test_a_rolling_deploy_of_lone_connections_does_not_either() -> None:
     for seed in range(100):
-        dice = random.Random(seed)  # noqa: S311
+        dice = random.Random(seed)
         limit = IdleLimit()
         for deploy in range(24):
             now = 10_000.0 + deploy * 1200
@@ -138,6 +138,16 @@ def test_a_watched_connection_that_died_later_refutes_a_limit_and_one_found_dead
     assert limit.estimate(2500) is not None
     limit.died(2600, idle=900)
     assert limit.estimate(2600) is None
+
+
+def test_a_moment_of_mixed_ages_teaches_nothing() -> None:
+    limit = IdleLimit()
+    for deploy in range(5):
+        now = 10_000.0 + deploy * 1000
+        limit.died(now, idle=30.0)
+        limit.died(now + 1, idle=12.0)
+        limit.died(now + 2, idle=30.0)
+    assert limit.estimate(15_000) is None
 
 
 def test_a_pool_that_idles_in_step_is_ended_by_a_deploy_without_teaching() -> None:

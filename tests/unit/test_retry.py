@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,12 +18,14 @@ from holdwire.policy.retry import (
     Outcome,
     RetryAction,
     Rules,
-    Verdict,
     decide,
     has_retrier,
     is_idempotent,
     permit,
 )
+
+if TYPE_CHECKING:
+    from holdwire.policy.retry import Verdict
 
 NOW, BACKOFF, OTHER = RetryAction.RETRY_NOW, RetryAction.RETRY_BACKOFF, RetryAction.RETRY_OTHER_ADDRESS
 FIRST, WAIT = RetryAction.CONNECT_FIRST, RetryAction.KEEP_WAITING
@@ -111,6 +113,11 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
     ("13 fresh, GET", outcome(BODY, PART, PEER, GET), H, R, BACKOFF, ASSUMED, 13, 1, True),
     ("14 fresh, POST", outcome(BODY, PART, PEER, POST), H, R, SURFACE, NONE, 14, 0, False),
     ("15 refused stream", outcome(WAITING, POST, http2=Http2Signal.REFUSED_STREAM), H, R, NOW, PROOF, 15, 0, False),
+    (
+        "15 after three uncounted ones",
+        outcome(WAITING, POST, http2=Http2Signal.REFUSED_STREAM),
+        History(uncounted=3), R, NOW, PROOF, 15, 0, True,
+    ),
     ("15 again", outcome(WAITING, POST, http2=Http2Signal.REFUSED_STREAM), used(15), R, BACKOFF, PROOF, 15, 1, True),
     ("16 GOAWAY below", outcome(WAITING, POST, http2=Http2Signal.GOAWAY_BELOW), H, R, NOW, PROOF, 16, 0, False),
     ("16 again", outcome(WAITING, POST, http2=Http2Signal.GOAWAY_BELOW), used(16), R, BACKOFF, PROOF, 16, 1, True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from holdwire.policy.retry_after import parse_retry_after
@@ -21,13 +23,26 @@ NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
         ("Sun, 06 Nov 1994 08:49:27 GMT", 0),
         ("Mon, 06 Nov 1995 08:49:37 GMT", 365 * 86_400),
         ("Saturday, 06-Nov-95 08:49:37 GMT", 365 * 86_400),
-        ("Friday, 06-Nov-70 08:49:37 GMT", 0),  # 2070 would be more than 50 years ahead
         ("sun, 06 nov 1994 08:49:47 gmt", 10),
         ("Sun, 06 Nov 1994 08:49:60 GMT", 22),
     ],
 )
 def test_a_legal_value_is_understood(value: str, seconds: float) -> None:
     assert parse_retry_after(value, now=NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("now", "value", "year"),
+    [
+        (1_780_000_000, "Monday, 01-Jun-76 00:00:00 GMT", 2076),  # in 2026
+        (1_780_000_000, "Monday, 01-Jun-77 00:00:00 GMT", None),  # 2077 is more than 50 years ahead: 1977
+        (946_684_799, "Saturday, 01-Jan-00 00:00:00 GMT", 2000),  # on the last second of 1999
+    ],
+)
+def test_two_digits_of_a_year_reach_fifty_years_ahead(now: float, value: str, year: int | None) -> None:
+    seconds = parse_retry_after(value, now=now)
+    assert seconds is not None
+    assert (datetime.fromtimestamp(now + seconds, UTC).year if seconds else None) == year
 
 
 @pytest.mark.parametrize(

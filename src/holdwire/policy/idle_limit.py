@@ -117,7 +117,7 @@ class IdleLimit:
         """The tightest and largest cluster of deaths that nothing refutes; None if there is none of at least two."""
         deaths = sorted((age, then) for then, age in self._deaths if now - then <= _MEMORY and age >= _YOUNG)
         best = _densest(deaths)
-        if len(best) < 2:  # noqa: PLR2004 - one death is no cluster
+        if len(best) < 2:
             return None
         low, high = best[0][0], best[-1][0]
         moments = sorted(then for _, then in best)

@@ -6,7 +6,7 @@ Not responsible for whether to obey it (``retry``).
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Final
 
 __all__ = ["parse_retry_after"]
@@ -48,10 +48,12 @@ def _moment(found: re.Match[str], now: float) -> float | None:
     """The Unix time of a date, None if the calendar has no such date."""
     year = int(found["year"])
     if len(found["year"]) == _TWO_DIGITS:
-        this_year = datetime.fromtimestamp(now, timezone.utc).year
+        this_year = datetime.fromtimestamp(now, UTC).year
         year += this_year - this_year % _CENTURY
         if year > this_year + _FAR:
             year -= _CENTURY
+        elif year <= this_year - _FAR:
+            year += _CENTURY
     try:
         return datetime(
             year,
@@ -60,7 +62,7 @@ def _moment(found: re.Match[str], now: float) -> float | None:
             int(found["hour"]),
             int(found["minute"]),
             min(int(found["second"]), 59),  # a leap second is legal there and not here
-            tzinfo=timezone.utc,
+            tzinfo=UTC,
         ).timestamp()
     except ValueError:
         return None

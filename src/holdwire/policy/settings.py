@@ -114,14 +114,16 @@ class Heartbeat:
         check_seconds("Heartbeat", "interval", self.interval, least=0.001, hint=hint)
         check_seconds("Heartbeat", "timeout", self.timeout, least=0.001, hint=hint)
         check_share("Heartbeat", "jitter", self.jitter, hint="0 switches the jitter off, 0.15 is the default")
-        if self.probe is not None and not isinstance(self.probe, bytes) and not callable(self.probe):
-            message = f"Heartbeat: probe must be bytes or an async function, not {type(self.probe).__name__}"
+        probe: object = self.probe
+        if probe is not None and not isinstance(probe, bytes) and not callable(probe):
+            message = f"Heartbeat: probe must be bytes or an async function, not {type(probe).__name__}"
             raise TypeError(message)
-        if self.probe == b"":
+        if probe == b"":
             message = "Heartbeat: probe=b'' sends nothing; give the bytes that the peer answers"
             raise ValueError(message)
-        if self.is_reply is not None and not callable(self.is_reply):
-            message = f"Heartbeat: is_reply must be a function of bytes, not {type(self.is_reply).__name__}"
+        is_reply: object = self.is_reply
+        if is_reply is not None and not callable(is_reply):
+            message = f"Heartbeat: is_reply must be a function of bytes, not {type(is_reply).__name__}"
             raise TypeError(message)
         if self.direction not in get_args(Direction):
             known = ", ".join(get_args(Direction))

@@ -6,7 +6,7 @@ Not responsible for deciding (``retry``).
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .backoff import CONNECT_ROUNDS
@@ -100,8 +100,8 @@ class History:
     """What was already done for a request.
 
     ``attempts`` are those that the stop rule counts, the one that just ended included; ``connect_rounds`` the rounds
-    over the addresses that were begun since a connection last came about, and ``connect_pauses`` the seconds between
-    them; ``rows`` the rows that led to a retry, in order.
+    over the addresses that were begun, the first one included, and ``connect_pauses`` the seconds between them;
+    ``rows`` the rows that led to a retry, in order.
     """
 
     attempts: int = 1
@@ -134,7 +134,7 @@ class Rules:
     """
 
     timeouts: bool = False
-    statuses: frozenset[int] = field(default_factory=frozenset)
+    statuses: frozenset[int] = frozenset()
     any_method_429: bool = False
     retry_after_cap: float = 30.0
     stale_proof: bool = False
