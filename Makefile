@@ -1,0 +1,48 @@
+# Two commands on a machine that has only Python (>= 3.11, with venv and pip), git and make:
+#   make demo    the main job, seen to work
+#   make test    the whole test suite
+# Everything else is set up from here: a .venv with nox and uv; nox makes the rest. Choose a Python with PYTHON=...
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+NOX := .venv/bin/nox
+PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11 $(sort $(wildcard $(HOME)/.pyenv/versions/3.1[1-9].*/bin/python3))
+
+.PHONY: help demo test lint bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##  */make \1|/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+
+demo: .venv/.ready  ## the same bad day on the network through plain httpx and through holdwire
+	@$(NOX) -s demo -- $(ARGS)
+
+test: .venv/.ready  ## lint, types, tests on every Python found, coverage, the built wheel
+	@$(NOX)
+
+lint: .venv/.ready  ## style, layers and types only
+	@$(NOX) -s lint typing
+
+bench: .venv/.ready  ## the benchmarks; ARGS="pcap" runs one
+	@$(NOX) -s bench -- $(ARGS)
+
+clean:  ## remove everything that was made
+	rm -rf .venv .nox .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+
+.venv/.ready: Makefile
+	@set -eu; \
+	python=; \
+	for candidate in $(PYTHONS); do \
+	    if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "holdwire needs Python >= 3.11 with venv and pip; none of these is one: $(PYTHONS)." >&2; \
+	    echo "Install one (Debian: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	fi; \
+	echo "Setting up .venv with $$("$$python" --version) ($$(command -v "$$python")): nox, which makes all other environments, and uv"; \
+	"$$python" -m venv .venv; \
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check 'nox>=2025.5' 'uv>=0.9' || { \
+	    echo "uv cannot be installed here: going on with pip alone, which is slower"; \
+	    .venv/bin/python -m pip install --quiet --disable-pip-version-check 'nox>=2025.5'; \
+	}; \
+	touch .venv/.ready

@@ -1,0 +1,168 @@
+"""Every check and every task of the project, each in an environment of its own made from ``uv.lock``.
+
+``make test`` runs the default sessions. Not responsible for finding a Python for nox itself (the Makefile is) nor for
+installing servers (``.ci/run`` does).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import nox
+
+PYTHONS: Final = ("3.11", "3.12", "3.13")
+EXTRAS: Final = ("cli", "http2", "httpx2", "socks")
+OPTIONAL: Final = ("cryptography", "h2", "httpcore2", "httpx2", "psutil", "pytest", "rich", "socksio", "trio")
+
+# Run with the names of libraries that may be missing: anything else that cannot be imported is an error.
+IMPORT_PUBLIC_MODULES: Final = """
+import importlib, pkgutil, sys
+import holdwire
+def names(package):
+    yield package.__name__
+    for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if not info.name.rpartition(".")[2].startswith("_"):
+            yield from names(importlib.import_module(info.name)) if info.ispkg else [info.name]
+for name in names(holdwire):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in sys.argv[1:]:
+            raise
+        print(f"{name}: needs {error.name}")
+print("imported from", holdwire.__path__[0])
+"""
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = False  # the session `interpreters` reports them
+nox.options.reuse_venv = "yes"
+
+# uv trusts what the machine trusts, and never fetches an interpreter.
+os.environ.setdefault("UV_SYSTEM_CERTS", "true")
+os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
+
+
+@functools.cache
+def interpreter(version: str) -> str | None:
+    """The path of a working CPython ``version``, from PATH or from pyenv, or None. A pyenv shim counts if it runs."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    for candidate in (shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))):
+        if candidate is None:
+            continue
+        probe = "import sys, ssl, ctypes; print('%d.%d' % sys.version_info[:2], sys.executable)"
+        run = subprocess.run([candidate, "-I", "-c", probe], capture_output=True, text=True, check=False)  # noqa: S603
+        if run.returncode == 0 and run.stdout.startswith(f"{version} "):
+            return run.stdout.split(maxsplit=1)[1].strip()
+    return None
+
+
+PRESENT: Final = tuple(version for version in PYTHONS if interpreter(version))
+for _version in PRESENT:  # nox and uv look in PATH: let them find what was found
+    _folder = str(Path(interpreter(_version) or "").parent)
+    os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], _folder])
+
+
+def sync(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> None:
+    """Install the project, editable, with dependency ``groups`` and ``extras``: from the lock, or from the ranges."""
+    if session.venv_backend == "uv":
+        wanted = [f"--group={group}" for group in groups] + [f"--extra={extra}" for extra in extras]
+        session.run_install(
+            "uv",
+            "sync",
+            "--frozen",
+            "--quiet",
+            "--no-default-groups",
+            f"--python={session.virtualenv.location}",
+            *wanted,
+            env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+        )
+        return
+    project = nox.project.load_toml("pyproject.toml")
+    session.install("-e", f".[{','.join(extras)}]" if extras else ".", *nox.project.dependency_groups(project, *groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format, the layers of the architecture, and the lock."""
+    sync(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Strict mypy and strict pyright, over sources and tests; every public name has a type."""
+    sync(session, "typing")
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "holdwire", "--ignoreexternal")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The test suite under coverage; slow tests on the first interpreter only. Arguments go to pytest."""
+    sync(session, "test")
+    if session.python == PRESENT[0]:
+        session.run("coverage", "erase")
+    selection = [] if session.python == PRESENT[0] else ["-m", "not slow"]
+    session.run("coverage", "run", "-m", "pytest", *selection, *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """One report over the runs of all interpreters; fails under the agreed share."""
+    sync(session, "test")
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session(reuse_venv=False)
+def wheel(session: nox.Session) -> None:
+    """Build sdist and wheel; with nothing but the wheel, then with its extras, import every public module."""
+    with tempfile.TemporaryDirectory() as folder:
+        if session.venv_backend == "uv":
+            session.run_install("uv", "build", "--quiet", f"--out-dir={folder}")
+        else:
+            session.run_install("python", "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", ".")
+        built = next(Path(folder).glob("*.whl"))
+        session.install(str(built))
+        session.chdir(folder)  # nothing of the source tree is within reach
+        session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, *OPTIONAL)
+        session.run("holdwire", "--help", silent=True)
+        session.install(f"{built}[{','.join(EXTRAS)}]")
+        session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, "pytest", "trio")
+
+
+@nox.session(python=False)
+def interpreters(session: nox.Session) -> None:
+    """Say which interpreters the tests ran on, and loudly which were missing."""
+    for version in PYTHONS:
+        if path := interpreter(version):
+            session.log(f"Python {version}: {path}")
+        else:
+            session.warn(f"Python {version}: NOT FOUND in PATH or ~/.pyenv/versions, so NOTHING WAS TESTED ON IT")
+
+
+@nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """``holdwire demo``: the same bad day through plain httpx and through holdwire. Arguments go to the command."""
+    sync(session, extras=("cli",))
+    session.run("holdwire", "demo", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """The benchmarks named as arguments (``pcap`` is benchmarks/pcap.py), or all of them."""
+    sync(session, "bench")
+    for name in session.posargs or sorted(path.stem for path in Path("benchmarks").glob("[a-z]*.py")):
+        session.run("python", f"benchmarks/{name}.py")

@@ -1,0 +1,105 @@
+"""Fixtures of the whole suite: the event loops, a certificate authority, and a guard against leaks."""
+
+from __future__ import annotations
+
+import gc
+import os
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+import trustme
+from anyio.lowlevel import checkpoint
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+# No deadline in either: two busy cores say nothing about an algorithm.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+GRACE = 2.0
+"""Seconds that what is being closed may take to be gone."""
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(("asyncio", {"debug": False}), id="asyncio"),
+        pytest.param(("asyncio", {"debug": False, "use_uvloop": True}), id="uvloop"),
+        pytest.param(("trio", {}), id="trio"),
+    ],
+)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The three event loops; anyio's plugin runs every async test on each."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
+
+
+@pytest.fixture(scope="session")
+def ca() -> trustme.CA:
+    """A certificate authority that nobody but this run trusts."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def server_context(ca: trustme.CA) -> ssl.SSLContext:
+    """A server's context for localhost, 127.0.0.1 and ::1, signed by ``ca``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def client_context(ca: trustme.CA) -> ssl.SSLContext:
+    """A client's context that trusts ``ca`` and nothing else."""
+    return ssl.create_default_context(cadata=ca.cert_pem.bytes().decode())
+
+
+def open_sockets() -> set[tuple[str, str]]:
+    """Descriptor and inode of every socket of this process."""
+    found: set[tuple[str, str]] = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(entry.readlink())
+        except FileNotFoundError:  # the descriptor of the listing itself
+            continue
+        if target.startswith("socket:"):
+            found.add((entry.name, target))
+    return found
+
+
+def running_tasks() -> dict[int, str]:
+    """Id and name of every task of the running loop, without the one in which anyio's plugin enters the loop."""
+    return {
+        task.id: task.name or "unnamed"
+        for task in anyio.get_running_tasks()
+        if not getattr(task.coro, "__qualname__", "").startswith("TestRunner.")
+    }
+
+
+@pytest.fixture
+async def no_leaks(anyio_backend: object) -> AsyncIterator[None]:
+    """Fail the test that leaves a socket open or a task running on its loop.
+
+    Sockets are counted rather than compared: uvloop makes a new pair for signals each time it is entered.
+    """
+    gc.collect()  # what earlier tests left is not this test's
+    await checkpoint()
+    sockets, tasks = open_sockets(), running_tasks()
+    yield
+    new_sockets: set[tuple[str, str]] = set()
+    new_tasks: set[str] = set()
+    with anyio.move_on_after(GRACE):
+        while True:
+            now = open_sockets()
+            new_sockets = now - sockets if len(now) > len(sockets) else set()
+            new_tasks = {name for key, name in running_tasks().items() if key not in tasks}
+            if not new_sockets and not new_tasks:
+                return
+            await anyio.sleep(0.005)
+    pytest.fail(f"the test left sockets {sorted(new_sockets)} and tasks {sorted(new_tasks)}")
