@@ -11,23 +11,34 @@ from .certificates import Identity, self_signed
 from .faults import Action, Fault, Point, Script, close_after_bytes, idle_limit
 from .ledger import Entry, Execution, Journal, Ledger
 from .messages import Answer, Framing, Request
+from .proxy import BlockingChaosProxy, ChaosProxy
 from .server import ChaosServer
+from .sockets import FaultySocket, Run, SocketPlan, sweep
+from .streams import FaultyStream, faulty_stream_pair
 
 __all__ = [
     "Action",
     "Answer",
+    "BlockingChaosProxy",
+    "ChaosProxy",
     "ChaosServer",
     "Entry",
     "Execution",
     "Fault",
+    "FaultySocket",
+    "FaultyStream",
     "Framing",
     "Identity",
     "Journal",
     "Ledger",
     "Point",
     "Request",
+    "Run",
     "Script",
+    "SocketPlan",
     "close_after_bytes",
+    "faulty_stream_pair",
     "idle_limit",
     "self_signed",
+    "sweep",
 ]

@@ -24,7 +24,7 @@ from .ledger import Journal
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from typing import TypeAlias
 
     from anyio.abc import TaskGroup
@@ -213,20 +213,26 @@ class Chaos(abc.ABC):
         return self._listener, self._tasks
 
     @asynccontextmanager
-    async def _live(self) -> AsyncIterator[None]:
+    async def _live(self) -> AsyncGenerator[None]:
         self._listener = Listener(*self._bind)
+        failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 self._listener.open()
                 self._prepare_next()
                 tasks.start_soon(self._accept)
-                yield
+                try:
+                    yield
+                except Exception as error:  # noqa: BLE001 - raised again below, not wrapped in an exception group
+                    failure = error
                 self._end_all(Link.rst, "rst", idle=False)
                 tasks.cancel_scope.cancel()
         finally:
             self._listener.close()
             self._listener = self._tasks = None
+        if failure is not None:
+            raise failure
 
     async def _accept(self) -> None:
         listener, tasks = self._running

@@ -114,12 +114,24 @@ class FaultyLink:
             LinkEnded: A fault or the peer ended the connection.
         """
         begun = anyio.current_time()
-        for fault in self._cursor.due(Point.IDLE, self.exchange):
+        while fault := self.next_idle():
             with anyio.move_on_after(begun + fault.at - anyio.current_time()):
                 return await self._receive()
-            self._cursor.take(fault)
-            await self._strike(fault)
+            await self.strike_idle(fault)
         return await self._receive()
+
+    def next_idle(self) -> Fault | None:
+        """The next fault at ``idle``, for an owner that measures the time itself."""
+        return next(iter(self._cursor.due(Point.IDLE, self.exchange)), None)
+
+    async def strike_idle(self, fault: Fault) -> None:
+        """Strike ``fault``, one of ``next_idle``.
+
+        Raises:
+            LinkEnded: The fault ended the connection.
+        """
+        self._cursor.take(fault)
+        await self._strike(fault)
 
     async def receive(self) -> bytes:
         """Bytes of a request.

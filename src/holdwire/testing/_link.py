@@ -72,7 +72,7 @@ class Link:
         server_side: bool = True,
         server_name: str | None = None,
     ) -> None:
-        sock.setblocking(False)
+        sock.settimeout(0)
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock

@@ -54,7 +54,7 @@ class Listener:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind(self.address)
                 sock.listen(_BACKLOG)
-                sock.setblocking(False)
+                sock.settimeout(0)
             except OSError:
                 sock.close()
                 raise

@@ -13,7 +13,7 @@ lines, test parameters and reports::
 The grammar of one fault is ``POINT[#NTH][:AT] ACTION[=VALUE]``. ``parse`` and ``str`` are each other's inverse.
 
 Which component honours which point: ``ChaosServer`` all but the calls and ``frame``, ``ChaosProxy`` the same,
-``FaultySocket`` the calls, ``faulty_stream_pair`` ``idle``, ``request`` and ``response``. A component refuses a script
+``FaultySocket`` the calls, ``faulty_stream_pair`` ``request`` and ``response``. A component refuses a script
 that it cannot carry out. Not responsible for carrying anything out.
 """
 

@@ -97,8 +97,9 @@ class Entry:
     """One thing that happened."""
 
     what: str
-    """Of a listener: ``listener``. Of a connection: ``connected``, ``secured`` (TLS), ``fault``, ``closed``. Of an exchange:
-    ``request`` (its head has arrived), ``executed``, ``answered``, ``idle`` (the next one may come), ``rejected``."""
+    """Of a listener: ``listener``. Of a connection: ``connected``, ``secured`` (TLS), ``fault``, ``closed``. Of an
+    exchange: ``request`` (its head has arrived), ``executed``, ``answered``, ``idle`` (the next one may come),
+    ``rejected``."""
     connection: int
     """The number of the connection, from 1; 0 for the listener."""
     detail: str = ""
@@ -149,7 +150,13 @@ class Journal:
                     message = f"{wanted!r} (x{count}) did not happen within {timeout:g} s; what happened:\n{story}"
                     raise TimeoutError(message)
 
-    async def until(self, what: str | Callable[[], bool], *, count: int = 1, timeout: float = 5.0) -> None:  # noqa: ASYNC109
+    async def until(
+        self,
+        what: str | Callable[[], bool],
+        *,
+        count: int = 1,
+        timeout: float = 5.0,  # noqa: ASYNC109 - the same as wait_for
+    ) -> None:
         """As ``wait_for``, but only this task waits, on any event loop.
 
         Raises:

@@ -1,0 +1,196 @@
+"""``ChaosProxy``: sits between any client and any server, passes bytes on, and misbehaves by script.
+
+::
+
+    async with ChaosProxy(("127.0.0.1", 6379)) as proxy:     # in the caller's event loop, asyncio or trio
+        proxy.script("response:100 rst")
+        await connect(*proxy.address)
+
+    with BlockingChaosProxy(("127.0.0.1", 6379)) as proxy:   # in a thread of its own
+        ...
+
+Bytes are passed through as they are, TLS included; with ``tls=`` the proxy ends the client's TLS, and with
+``target_tls=`` it speaks TLS to the server. Scripts count the bytes that it sees, from the beginning of the
+connection: it knows nothing of exchanges, so that ``#n`` is refused. ``idle:N`` is N seconds without a byte in either
+direction after the first one; the commands for idle connections mean those on which the server spoke last. What ends
+one side ends the other side in the same manner. Not responsible for the meaning of faults (``_faulty``).
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self, final
+
+import anyio
+
+from ._background import Background
+from ._chaos import Chaos, Connection
+from ._link import Link, LinkEnded
+from .faults import Action, Point, Script
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from .certificates import Identity
+
+__all__ = ["BlockingChaosProxy", "ChaosProxy"]
+
+
+class _Relay(Chaos):
+    """What both proxies do on a connection."""
+
+    def __init__(  # noqa: PLR0913 - all but the first by keyword
+        self,
+        target: tuple[str, int],
+        *,
+        tls: bool | Identity | ssl.SSLContext = False,
+        target_tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        seed: int = 0,
+        buffer: int | None = None,
+    ) -> None:
+        super().__init__(tls=tls, host=host, port=port, seed=seed, buffer=buffer)
+        self._target = target
+        self._target_tls = target_tls
+
+    def _check(self, script: Script) -> Script:
+        for fault in super()._check(script):
+            if fault.nth is not None:
+                message = f"a proxy knows nothing of exchanges: leave out the #{fault.nth} of {str(fault)!r}"
+                raise ValueError(message)
+            if fault.point is Point.HANDSHAKE and self._context is None:
+                message = f"{str(fault)!r} needs a proxy that ends TLS: give tls=True, or use response:0"
+                raise ValueError(message)
+            if fault.point is Point.IDLE and fault.action is Action.STALL:
+                message = f"{str(fault)!r} cannot be done by a proxy: use idle black_hole"
+                raise ValueError(message)
+        return script
+
+    async def _talk(self, connection: Connection) -> None:
+        faulty = connection.faulty
+        await faulty.connected()
+        upstream: Link | None = None
+        try:
+            upstream = await Link.dial(*self._target, self._target_tls)
+            await upstream.handshake()
+            await faulty.handshake()
+            faulty.begin()
+            await _Pumps(connection, upstream).run()
+        except LinkEnded as end:
+            if not end.orderly:
+                faulty.link.rst()
+            if upstream is not None and end.orderly:
+                upstream.fin()
+            raise
+        finally:
+            if upstream is not None:
+                upstream.rst()
+
+
+@final
+class _Pumps:
+    """Both directions of one connection."""
+
+    def __init__(self, connection: Connection, upstream: Link) -> None:
+        self._connection = connection
+        self._faulty = connection.faulty
+        self._upstream = upstream
+        self._active = anyio.current_time()
+        self._begun = anyio.Event()
+        self._end: LinkEnded | None = None
+
+    async def run(self) -> None:
+        """Pass bytes on until both sides have closed.
+
+        Raises:
+            LinkEnded: A fault, or one of the sides, ended the connection.
+        """
+        async with anyio.create_task_group() as tasks:
+
+            async def guard(pump: Callable[[], Awaitable[None]]) -> None:
+                try:
+                    await pump()
+                except LinkEnded as end:
+                    self._end = self._end or end
+                    tasks.cancel_scope.cancel()
+
+            async def both() -> None:
+                async with anyio.create_task_group() as pumps:
+                    pumps.start_soon(guard, self._requests)
+                    pumps.start_soon(guard, self._responses)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(guard, self._watch)
+            tasks.start_soon(both)
+        if self._end is not None:
+            raise self._end
+        self._upstream.fin()
+
+    async def _requests(self) -> None:
+        while data := await self._faulty.receive():
+            self._touch(idle=False)
+            await self._upstream.send(data)
+        await self._faulty.request_over()
+        self._upstream.half_close()
+
+    async def _responses(self) -> None:
+        while data := await self._upstream.receive():
+            self._touch(idle=False)
+            await self._faulty.send(data)
+            self._touch(idle=True)
+        await self._faulty.response_over()
+        self._faulty.link.half_close()
+
+    def _touch(self, *, idle: bool) -> None:
+        self._active = anyio.current_time()
+        self._connection.idle = idle
+        self._begun.set()
+
+    async def _watch(self) -> None:
+        """Strike idle faults."""
+        await self._begun.wait()
+        while fault := self._faulty.next_idle():
+            while (rest := self._active + fault.at - anyio.current_time()) > 0:  # noqa: ASYNC110 - time is the event
+                await anyio.sleep(rest)
+            await self._faulty.strike_idle(fault)
+
+
+@final
+class ChaosProxy(_Relay):
+    """A proxy in the caller's event loop; see the module.
+
+    Args:
+        target: Host and port of the server.
+        tls: As for ``ChaosServer``: the proxy ends the client's TLS.
+        target_tls: The proxy speaks TLS to the server, with this context.
+        host, port: Where to listen; port 0 takes a free one.
+        seed: For ``sprinkle``.
+        buffer: Size in bytes of the kernel's buffers on the client's side.
+
+    Raises:
+        ImportError: ``tls=True`` with neither trustme nor cryptography.
+        OSError: At ``async with``: the port is taken.
+    """
+
+    _stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._live())
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Stop: connections that still stand are reset."""
+        return await self._stack.__aexit__(kind, error, traceback)
+
+
+@final
+class BlockingChaosProxy(_Relay, Background):
+    """A proxy in a thread of its own, for any client; arguments as for ``ChaosProxy``."""

@@ -1,0 +1,209 @@
+"""``FaultySocket``: a socket whose system calls fail by plan, and ``sweep``: fail the 1st call, then the 2nd, ...
+
+::
+
+    plan = SocketPlan("send()#3 errno=EPIPE; recv() short; recv() eagain=5")
+    with plan.installed():            # every socket that holdwire opens
+        ...
+    sock = plan.open(socket.AF_INET, socket.SOCK_STREAM)     # or by hand, for any program
+    assert plan.calls[Point.CALL_SEND] == 7
+
+    for run in sweep(errnos=[errno.ECONNRESET], calls=[Point.CALL_SEND]):
+        with run.plan.installed():
+            scenario()                # must survive, or fail in the way that you assert
+
+A failing call does not reach the kernel, so that the connection itself stays up and the peer sees nothing. The calls of
+all sockets of a plan are counted together. For sockets in non-blocking mode: a short ``send`` or EAGAIN surprises
+blocking code such as ``sendall``. Not responsible for name resolution or event loops: a refused call is not waited for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from .faults import CALLS, Action, Fault, Point, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+__all__ = ["FaultySocket", "Run", "SocketPlan", "sweep"]
+
+
+@final
+class SocketPlan:
+    """Which calls fail, and how many there were. May be used from several threads.
+
+    Args:
+        script: Faults at system calls.
+
+    Raises:
+        ValueError: The script has faults at other points.
+    """
+
+    def __init__(self, script: Script | Fault | Iterable[Fault] | str = "") -> None:
+        self.script = Script.of(script).require(CALLS, "SocketPlan")
+        self.calls: Counter[Point] = Counter()
+        """The calls so far by kind, failed ones included, those answered by ``eagain`` excluded."""
+        self.struck: list[Fault] = []
+        """The faults that struck, in order, but for ``short``."""
+        self._lock = threading.Lock()
+        self._refused: Counter[Point] = Counter()
+
+    def open(
+        self,
+        family: int = socket.AF_INET,
+        type: int = socket.SOCK_STREAM,  # noqa: A002 - the name that socket.socket has
+        proto: int = 0,
+        fileno: int | None = None,
+    ) -> FaultySocket:
+        """A new socket under this plan; called as ``socket.socket`` is.
+
+        Raises:
+            OSError: The kernel gave none.
+        """
+        sock = FaultySocket(family, type, proto, fileno)
+        sock.plan = self
+        return sock
+
+    def adopt(self, sock: socket.socket) -> FaultySocket:
+        """Take over an open socket; ``sock`` is not to be used afterwards."""
+        timeout = sock.gettimeout()
+        adopted = self.open(sock.family, sock.type, sock.proto, sock.detach())
+        adopted.settimeout(timeout)
+        return adopted
+
+    @contextmanager
+    def installed(self) -> Generator[SocketPlan]:
+        """Let holdwire open its sockets under this plan."""
+        from ..net.dial import substitute_sockets  # noqa: PLC0415 - the kit works without the rest of holdwire
+
+        with substitute_sockets(self.open):
+            yield self
+
+    def enter(self, point: Point, size: int = 0) -> int:
+        """A call begins; how many bytes of ``size`` it may transfer.
+
+        Raises:
+            OSError: The call is to fail.
+        """
+        with self._lock:
+            number = self.calls[point] + 1
+            due = [fault for fault in self.script if fault.point is point and fault.nth in {None, number}]
+            for fault in due:
+                if fault.action is Action.EAGAIN and self._refused[point] < (fault.value or 1):
+                    self._refused[point] += 1
+                    self.struck.append(fault)
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            self._refused[point] = 0
+            self.calls[point] = number
+            for fault in due:
+                if fault.action is Action.ERRNO:
+                    self.struck.append(fault)
+                    code = int(fault.value or 0)
+                    raise OSError(code, os.strerror(code))
+            return min([size, *(int(fault.value or 1) for fault in due if fault.action is Action.SHORT)])
+
+
+class FaultySocket(socket.socket):
+    """A socket under a ``SocketPlan``; made by ``SocketPlan.open``. Without a plan it is an ordinary one."""
+
+    plan = SocketPlan()
+
+    def connect(self, address: Any, /) -> None:
+        """As ``socket.connect``."""
+        self.plan.enter(Point.CALL_CONNECT)
+        super().connect(address)
+
+    def connect_ex(self, address: Any, /) -> int:
+        """As ``socket.connect_ex``."""
+        try:
+            self.plan.enter(Point.CALL_CONNECT)
+        except OSError as error:
+            return error.errno or 0
+        return super().connect_ex(address)
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        """As ``socket.send``."""
+        view = memoryview(data).cast("B")
+        return super().send(view[: self.plan.enter(Point.CALL_SEND, len(view))], flags)
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """As ``socket.sendall``, by way of ``send``."""
+        view = memoryview(data).cast("B")
+        while view:
+            view = view[self.send(view, flags) :]
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """As ``socket.recv``. A look with MSG_PEEK counts too."""
+        return super().recv(self.plan.enter(Point.CALL_RECV, bufsize), flags)
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """As ``socket.recv_into``."""
+        size = self.plan.enter(Point.CALL_RECV, nbytes or len(memoryview(buffer).cast("B")))
+        return super().recv_into(buffer, size, flags)
+
+    def shutdown(self, how: int, /) -> None:
+        """As ``socket.shutdown``."""
+        self.plan.enter(Point.CALL_SHUTDOWN)
+        super().shutdown(how)
+
+    def getsockopt(self, *args: Any) -> Any:
+        """As ``socket.getsockopt``. For SO_ERROR a planned errno is the answer: it is how a connect fails late."""
+        try:
+            self.plan.enter(Point.CALL_GETSOCKOPT)
+        except OSError as error:
+            if args[:2] == (socket.SOL_SOCKET, socket.SO_ERROR):
+                return error.errno
+            raise
+        value: Any = super().getsockopt(*args)
+        return value
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of a sweep."""
+
+    fault: Fault
+    """What is to fail; its text form names the run and reproduces it."""
+    plan: SocketPlan
+
+    def __str__(self) -> str:
+        """The fault's text form."""
+        return str(self.fault)
+
+
+def sweep(
+    *,
+    errnos: Iterable[int] = (errno.ECONNRESET,),
+    calls: Iterable[Point] = (Point.CALL_CONNECT, Point.CALL_SEND, Point.CALL_RECV),
+    base: Script | Fault | Iterable[Fault] | str = "",
+    limit: int = 10_000,
+) -> Iterator[Run]:
+    """Runs in which the first call of a kind fails, then the second, and so on until there is no n-th call.
+
+    The body of the loop runs the scenario under ``run.plan``. ``base`` holds faults that every run has besides.
+
+    Raises:
+        RuntimeError: The scenario still made an n-th call when ``n`` was ``limit``: it does not end.
+    """
+    common = Script.of(base)
+    numbers = tuple(errnos)
+    for point in calls:
+        for number in numbers:
+            for nth in range(1, limit + 1):
+                fault = Fault(point=point, nth=nth, action=Action.ERRNO, value=number)
+                plan = SocketPlan((fault, *common))
+                yield Run(fault=fault, plan=plan)
+                if plan.calls[point] < nth:
+                    break
+            else:
+                message = f"the scenario made more than {limit} calls of {point}: does it ever give up?"
+                raise RuntimeError(message)
