@@ -22,18 +22,16 @@ settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {"debug": False}),
+    "uvloop": ("asyncio", {"debug": False, "use_uvloop": True}),
+    "trio": ("trio", {}),
+}
 GRACE = 2.0
 """Seconds that what is being closed may take to be gone."""
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        pytest.param(("asyncio", {"debug": False}), id="asyncio"),
-        pytest.param(("asyncio", {"debug": False, "use_uvloop": True}), id="uvloop"),
-        pytest.param(("trio", {}), id="trio"),
-    ],
-)
+@pytest.fixture(scope="session", params=BACKENDS.values(), ids=BACKENDS.keys())
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The three event loops; anyio's plugin runs every async test on each."""
     backend: tuple[str, dict[str, Any]] = request.param
