@@ -1,7 +1,7 @@
 """How fast and in how much memory captures are analysed. Run: ``python -m benchmarks.pcap [packets]``.
 
-Two made captures: "service" (TLS connections one after the other, 64 at a time, request and answer in full segments, one
-segment in 200 repeated) and "scan" (every packet a SYN from another port and address: the worst case for memory).
+Two made captures: "service" (TLS connections, 64 at a time, request and answer in full segments, one in 200 repeated)
+and "scan" (every packet a SYN from another port and address: the worst case for memory).
 The goal is a million packets in under 15 s.
 """
 
@@ -29,7 +29,7 @@ def service() -> Iterator[Captured]:
     """Endless TLS connections of about 190 packets."""
     number = itertools.count()
     while True:
-        conversations = []
+        conversations: list[list[Captured]] = []
         for _ in range(_AT_ONCE):
             n = next(number)
             talk = Conversation(client=f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}", client_port=30000 + n % 30000)
@@ -74,7 +74,7 @@ def peak_memory() -> float:
 
 def measure(path: Path) -> None:
     """Analyse a file and print what it took; in a process of its own, for the sake of its memory."""
-    from holdwire.doctor.pcap import analyse
+    from holdwire.doctor.pcap import analyse  # noqa: PLC0415 - measured with its import
 
     before = peak_memory()
     start, cpu = time.perf_counter(), time.process_time()

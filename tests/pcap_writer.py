@@ -69,7 +69,7 @@ def ip(
 
 
 def icmp_too_big(sender: str, quoted: bytes, mtu: int) -> bytes:
-    """ "Fragmentation needed" or "packet too big" from ``sender`` about an IP packet, to its source."""
+    """An ICMP "fragmentation needed", or ICMPv6 "packet too big", from ``sender`` about an IP packet, to its source."""
     if quoted[0] >> 4 == 4:
         message = struct.pack(">BBHHH", 3, 4, 0, 0, mtu) + quoted[:28]
         return ip(sender, str(ip_address(quoted[12:16])), message, protocol=1)
@@ -208,7 +208,7 @@ class Conversation:
     isn: tuple[int, int] = (1000, 5000)
     now: float = START
     gap: float = 0.001
-    packets: list[Captured] = field(default_factory=list)
+    packets: list[Captured] = field(default_factory=list[Captured])
 
     def __post_init__(self) -> None:
         self.seq = list(self.isn)
@@ -242,7 +242,8 @@ class Conversation:
 
     def again(self, side: int, payload: bytes = b"", flags: int = ACK, **headers: Unpack[Headers]) -> None:
         """The last ``len(payload)`` bytes once more."""
-        self.put(self.packet(side, flags, payload, back=len(payload) + (flags & FIN), **headers))
+        headers["back"] = len(payload) + (flags & FIN)
+        self.put(self.packet(side, flags, payload, **headers))
 
     def wait(self, seconds: float) -> None:
         self.now += seconds

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from holdwire.policy.phase import Phase
+if TYPE_CHECKING:
+    from holdwire.policy.phase import Phase
 
 __all__ = ["Alert", "Capture", "CloseNotify", "Connection", "Event", "EventKind", "IcmpError", "Side", "Tls", "Who"]
 

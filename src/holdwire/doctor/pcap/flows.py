@@ -46,56 +46,30 @@ def analyse(path: str | os.PathLike[str], *, max_live: int = 8192, max_kept: int
     """
     table = _FlowTable(max_live=max_live, max_kept=max_kept)
     problems: list[str] = []
-    unknown_links: Counter[int] = Counter()
-    count = cut = fragments = malformed = 0
+    count = cut = 0
     first = last = None
     with Path(path).open("rb") as file:
         for now, link, data, original in read_packets(file, problems):
             count += 1
-            if first is None:
+            if first is None or last is None:
                 first = last = now
-            elif last is None or now > last:
+            elif now > last:
                 last = now
             if len(data) < original:
                 cut += 1
-            if link not in LINK_TYPES:
-                unknown_links[link] += 1
-                continue
-            at = find_ip(link, data)
-            if at < 0:
-                continue
-            packet = decode_ip(data, at)
-            if packet is None:
-                malformed += 1
-                continue
-            protocol, addresses, at, length, hop_limit, fragment, is_first = packet
-            if fragment:
-                fragments += 1
-                if not is_first:
-                    continue
-            if protocol == TCP:
-                if not table.tcp(now, addresses, data, at, length, hop_limit):
-                    malformed += 1
-            elif protocol in {ICMP, ICMP6}:
-                table.icmp(now, addresses, data, at)
-    for link, packets in sorted(unknown_links.items()):
-        problems.append(f"{packets} packets have link type {link}, which is not understood: skipped.")
-    if malformed:
-        problems.append(f"{malformed} packets are malformed or cut inside their headers: skipped.")
-    if fragments:
-        problems.append(f"{fragments} packets are IP fragments: they are not put together again.")
+            table.packet(now, link, data)
+    problems += table.problems()
     if cut:
         problems.append(f"{cut} packets were cut by the capture: record with -s 0 to see all of TLS.")
-    connections = table.finish()
     return Capture(
         packets=count,
         started=first,
-        duration=(last - first) if first is not None and last is not None else 0.0,
-        connections=connections,
+        duration=0.0 if first is None or last is None else last - first,
+        connections=table.finish(),
         connections_left_out=table.left_out,
         icmp=tuple(table.icmp_errors),
         icmp_left_out=table.icmp_left_out,
-        fragments=fragments,
+        fragments=table.fragments,
         cut_packets=cut,
         problems=tuple(problems),
     )
@@ -108,6 +82,9 @@ class _FlowTable:
         self.icmp_errors: list[IcmpError] = []
         self.icmp_left_out = 0
         self.left_out = 0
+        self.fragments = 0
+        self._malformed = 0
+        self._unknown_links: Counter[int] = Counter()
         self._directions: dict[bytes, Direction] = {}
         self._max_live = max_live
         self._max_kept = max_kept
@@ -115,7 +92,42 @@ class _FlowTable:
         self._kept: list[Connection] = []
         self._budget = Budget(_WAITING_BYTES)
 
-    def tcp(self, now: float, addresses: bytes, data: bytes, at: int, length: int, hop_limit: int) -> bool:
+    def packet(self, now: float, link: int, data: bytes) -> None:
+        """Take a captured frame."""
+        if link not in LINK_TYPES:
+            self._unknown_links[link] += 1
+            return
+        at = find_ip(link, data)
+        if at < 0:
+            return
+        packet = decode_ip(data, at)
+        if packet is None:
+            self._malformed += 1
+            return
+        protocol, addresses, at, length, hop_limit, fragment, is_first = packet
+        if fragment:
+            self.fragments += 1
+        if not is_first:
+            return
+        if protocol == TCP:
+            if not self._tcp(now, addresses, data, at, length, hop_limit):
+                self._malformed += 1
+        elif protocol in {ICMP, ICMP6}:
+            self._icmp(now, addresses, data, at)
+
+    def problems(self) -> list[str]:
+        """What could not be read, in sentences."""
+        found = [
+            f"{packets} packets have link type {link}, which is not understood: skipped."
+            for link, packets in sorted(self._unknown_links.items())
+        ]
+        if self._malformed:
+            found.append(f"{self._malformed} packets are malformed or cut inside their headers: skipped.")
+        if self.fragments:
+            found.append(f"{self.fragments} packets are IP fragments: they are not put together again.")
+        return found
+
+    def _tcp(self, now: float, addresses: bytes, data: bytes, at: int, length: int, hop_limit: int) -> bool:
         """Take a TCP segment; False if it is malformed."""
         if len(data) < at + 14:
             return False
@@ -131,7 +143,7 @@ class _FlowTable:
                 direction = self._open(key, now, flags)
         return direction.flow.segment(direction, now, data, at, length, hop_limit)
 
-    def icmp(self, now: float, addresses: bytes, data: bytes, at: int) -> None:
+    def _icmp(self, now: float, addresses: bytes, data: bytes, at: int) -> None:
         """Take an ICMP or ICMPv6 message; only errors about TCP packets matter."""
         version = 4 if len(addresses) == 8 else 6
         if len(data) < at + 8 + 20:
@@ -179,10 +191,8 @@ class _FlowTable:
         if len(self._directions) >= 2 * self._max_live:
             self._make_room()
         sender, receiver = Direction(key), Direction(_reverse(key))
-        if flags & _SYN:
-            client_sends = not flags & _ACK
-        else:
-            client_sends = sender.port >= receiver.port  # clients use high ports
+        # without a SYN the ports have to tell: clients use high ones
+        client_sends = not flags & _ACK if flags & _SYN else sender.port >= receiver.port
         client, server = (sender, receiver) if client_sends else (receiver, sender)
         Flow(client, server, now, from_start=bool(flags & _SYN), budget=self._budget)
         self._directions[key] = sender

@@ -291,7 +291,8 @@ def _slow(connection: Connection) -> Iterator[_Finding]:
 def _loss(connection: Connection) -> Iterator[_Finding]:
     for who in Who.CLIENT, Who.SERVER:
         side: Side = connection.side(who)
-        if side.retransmissions >= 10 and side.retransmissions > 0.01 * side.packets:
-            rate = side.retransmissions / side.packets
-            text = f"{connection.name}: {side.retransmissions} of {side.packets} packets of the {who} were repeated"
+        repeated = side.retransmissions + side.out_of_order  # near the receiver a repetition looks out of order
+        if repeated >= 10 and repeated > 0.01 * side.packets:
+            rate = repeated / side.packets
+            text = f"{connection.name}: {repeated} of {side.packets} packets of the {who} were repeated or came late"
             yield _Finding("packet_loss", round(min(0.4 + 4 * rate, 0.7), 2), f"{text} ({rate:.1%})")

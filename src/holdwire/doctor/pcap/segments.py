@@ -47,7 +47,9 @@ class Flow:
         self._syn_at: float | None = None
         self._round_trip: float | None = None
 
-    def segment(self, d: Direction, now: float, data: bytes, at: int, length: int, hop_limit: int) -> bool:
+    def segment(  # noqa: C901, PLR0912 - the hot path, and one thought
+        self, d: Direction, now: float, data: bytes, at: int, length: int, hop_limit: int
+    ) -> bool:
         """Take one segment that ``d`` sent; False if it is malformed. ``length`` is that of the segment on the wire."""
         if length < 20 or len(data) < at + 16:
             return False
@@ -83,12 +85,16 @@ class Flow:
             self._probe(d, now)
         elif size:
             self._payload(d, now, max_end + jump, size, data, at + header, ack)
+        elif jump > 0:  # what it sent before this is not in the capture
+            d.gaps += 1
+            d.max_end = max_end + jump
+            d.max_end_at = now
         if flags & _ACK and peer.max_end >= 0:
             progress = ((ack - peer.acked + _HALF) & _MASK) - _HALF
             if progress > 0:
                 _progress(peer, progress)
-            elif not size and jump == 0 and ack == d.last_ack and window == d.window and not flags & _FIN:
-                d.duplicate_acks += peer.max_end > peer.acked and not peer.probed
+            elif not size and not jump and ack == d.last_ack and 0 < window == d.window and not flags & _FIN:
+                d.duplicate_acks += not peer.probed
             d.last_ack = ack
         d.probed = probes
         if window != d.window or not window:

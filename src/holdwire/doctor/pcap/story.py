@@ -130,8 +130,8 @@ class Story:
         if scanner.news:
             self.tell_tls(d, now)
         if not self._tls_established and scanner.has_tls:
-            self._look_for_tls_end(d, now)
-            if not (self._tls_established and d is self.client and scanner.application_records > 1):
+            is_over = self._look_for_tls_end(d, now)
+            if not (is_over and d is self.client and scanner.application_records > 1):
                 self.last_data = now
                 return  # the handshake's data, not a request together with the client's Finished
         if repeated or (size <= _LONGEST_ALERT and self._ends_with_alert(d)):
@@ -165,7 +165,7 @@ class Story:
                 self.note(kind, d, now, version_name(news.version))
         d.scanner.news = ()
 
-    def _look_for_tls_end(self, d: Direction, now: float) -> None:
+    def _look_for_tls_end(self, d: Direction, now: float) -> bool:
         client, server = self.client.scanner, self.server.scanner
         if self._version == TLS13:
             done = client.finished
@@ -176,11 +176,12 @@ class Story:
         if done:
             self._tls_established = True
             self.note(EventKind.TLS_ESTABLISHED, d, now)
+        return done
 
     def _ends_with_alert(self, d: Direction) -> bool:
         return d.scanner.ends_with_alert(cipher=self._cipher, tls13=self._version == TLS13)
 
-    def phase(self, silence: float) -> Phase:
+    def phase(self, silence: float) -> Phase:  # noqa: PLR0911 - a list of refusals, first match wins
         """Where the connection is, after so many seconds without data."""
         client, server = self.client, self.server
         if not self.established:

@@ -204,36 +204,43 @@ class RecordScanner:
             self.in_step = True
         at = start
         while at < end:
-            if self.skip:
-                taken = min(self.skip, end - at)
-                if self._body is not None and len(self._body) < _BODY_LIMIT:
-                    self._body += data[at : at + taken]
-                at += taken
-                self.skip -= taken
-                if not self.skip:
-                    self._complete()
-                continue
-            if self._head or end - at < 5:
-                taken = min(5 - len(self._head), end - at)
-                self._head += data[at : at + taken]
-                at += taken
-                if len(self._head) < 5:
-                    break
-                head, self._head = self._head, b""
-                known = self._begin(head, 0)
-            else:
-                known = self._begin(data, at)
-                at += 5
-            if not known:
+            at = self._take_body(data, at, end) if self.skip else self._take_header(data, at, end)
+            if at < 0:
                 self.lose_step()
                 return
         if missing:
-            if self.skip < missing:
-                self.lose_step()
-            else:
-                self.skip -= missing
-                if not self.skip:
-                    self._complete()
+            self._jump(missing)
+
+    def _take_body(self, data: bytes, at: int, end: int) -> int:
+        """Take what is there of a record's body; where to go on."""
+        taken = min(self.skip, end - at)
+        if self._body is not None and len(self._body) < _BODY_LIMIT:
+            self._body += data[at : at + taken]
+        self.skip -= taken
+        if not self.skip:
+            self._complete()
+        return at + taken
+
+    def _take_header(self, data: bytes, at: int, end: int) -> int:
+        """Take what is there of a record's header; where to go on, -1 if it is none."""
+        if not self._head and end - at >= 5:
+            return at + 5 if self._begin(data, at) else -1
+        taken = min(5 - len(self._head), end - at)
+        head = self._head + data[at : at + taken]
+        if len(head) == 5:
+            self._head = b""
+            return at + taken if self._begin(head, 0) else -1
+        self._head = head
+        return at + taken
+
+    def _jump(self, missing: int) -> None:
+        """Go on behind bytes that were not captured: possible inside a record's body only."""
+        if self.skip < missing:
+            self.lose_step()
+            return
+        self.skip -= missing
+        if not self.skip:
+            self._complete()
 
     def lose_step(self) -> None:
         """Bytes are missing or make no sense: where the next record begins is unknown."""
@@ -253,13 +260,10 @@ class RecordScanner:
             return CloseNotify.UNKNOWN
         if self.skip or self._head:
             return CloseNotify.TRUNCATED
-        if self._last_kind == _ALERT:
-            if self._last_length != 2:
-                return CloseNotify.LIKELY
+        if self._last_kind == _ALERT and self._last_length == 2:
             return CloseNotify.YES if self.alerts and self.alerts[-1].description == 0 else CloseNotify.NO
-        if self._last_kind == _APPLICATION_DATA and (tls13 or cipher is None):
-            return CloseNotify.LIKELY if self._is_short(self._last_length, cipher) else CloseNotify.NO
-        return CloseNotify.NO
+        is_alert = self.ends_with_alert(cipher=cipher, tls13=tls13 or cipher is None)
+        return CloseNotify.LIKELY if is_alert else CloseNotify.NO
 
     def ends_with_alert(self, *, cipher: int | None, tls13: bool) -> bool:
         """Whether the last record was whole and an alert, or encrypted and as long as one."""
