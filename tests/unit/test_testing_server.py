@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -250,9 +251,9 @@ def test_damage_breaks_the_record_with_tls(secure: ChaosServer) -> None:
     secure.script("response:20 corrupt")
     sock = dial(secure)
     sock.sendall(GET)
-    with pytest.raises(ssl.SSLError, match=r"(?i)bad.record.mac"):
-        while sock.recv(100):
-            pass
+    _, error = read_all(sock)
+    assert isinstance(error, ssl.SSLError)
+    assert "BAD_RECORD_MAC" in str(error)
     sock.close()
 
 
@@ -326,8 +327,7 @@ def test_the_half_close_trap_executes_what_comes_after_its_fin(plain: ChaosServe
     plain.wait_for(lambda: plain.ledger.count("/trap") == 1)
     plain.wait_for("closed")
     with pytest.raises(ConnectionError):
-        for _ in range(2):
-            connection.sock.sendall(b"x")
+        connection.sock.sendall(b"x")
     connection.close()
 
 
@@ -406,9 +406,10 @@ def test_a_stalled_reader_closes_its_window_until_it_heals() -> None:
         body = memoryview(bytes(12_000_000))
         sock.sendall(b"PUT / HTTP/1.1\r\nContent-Length: 12000000\r\nConnection: close\r\n\r\n")
         server.wait_for("fault")
-        with pytest.raises(TimeoutError):
-            while True:
+        with contextlib.suppress(TimeoutError):
+            while body:
                 body = body[sock.send(body) :]
+        assert body
         server.heal()
         sock.settimeout(TIMEOUT)
         sock.sendall(body)

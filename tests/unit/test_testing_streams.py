@@ -102,9 +102,9 @@ async def test_a_half_close_keeps_the_way_back() -> None:
 
 async def test_damage_and_dripping_end_by_script() -> None:
     client, server = faulty_stream_pair("request:1 corrupt=2; request:4 drip=10000; request:6 heal")
+    data = b""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(client.send, b"abcdefgh")
-        data = b""
         while len(data) < 8:
             data += await server.receive()
     assert data == b"a" + bytes(byte ^ 255 for byte in b"bc") + b"defgh"

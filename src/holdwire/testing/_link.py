@@ -31,7 +31,7 @@ _DETACH_FILTER = 27
 _BPF_RETURN = 0x06  # BPF_RET | BPF_K; with k = 0: keep 0 bytes, which means drop
 
 
-class LinkEnded(Exception):  # noqa: N818 - an end, and mostly no error
+class LinkEnded(Exception):
     """The link is over: ended by us, or by the peer in a way that leaves nothing to do."""
 
     def __init__(self, message: str, *, orderly: bool = False) -> None:

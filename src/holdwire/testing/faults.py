@@ -344,17 +344,17 @@ def close_after_bytes(count: int, action: Action = Action.FIN) -> Fault:
 _FAULT = re.compile(
     r"(?P<point>[a-z_]+(?:\(\))?)(?:#(?P<nth>\d+))?(?::(?P<at>[^\s=]+))?\s+(?P<action>[a-z_]+)(?:=(?P<value>\S+))?"
 )
-_EXACT = 2**53
-"""Up to here every float that is a whole number is printed as one and read back the same."""
 
 
 def _number(value: float) -> str:
     if value == END:
         return "end"
-    return str(int(value)) if float(value).is_integer() and abs(value) < _EXACT else repr(float(value))
+    return str(int(value)) if float(value).is_integer() and not isinstance(value, int) else repr(value)
 
 
 def _read_number(text: str, fault: str) -> float:
+    if text.isdecimal():
+        return int(text)
     try:
         number = float(text)
     except ValueError:

@@ -155,7 +155,7 @@ class Journal:
         what: str | Callable[[], bool],
         *,
         count: int = 1,
-        timeout: float = 5.0,  # noqa: ASYNC109 - the same as wait_for
+        timeout: float = 5.0,
     ) -> None:
         """As ``wait_for``, but only this task waits, on any event loop.
 

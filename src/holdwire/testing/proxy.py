@@ -2,11 +2,11 @@
 
 ::
 
-    async with ChaosProxy(("127.0.0.1", 6379)) as proxy:     # in the caller's event loop, asyncio or trio
+    async with ChaosProxy(("127.0.0.1", 6379)) as proxy:  # in the caller's event loop, asyncio or trio
         proxy.script("response:100 rst")
         await connect(*proxy.address)
 
-    with BlockingChaosProxy(("127.0.0.1", 6379)) as proxy:   # in a thread of its own
+    with BlockingChaosProxy(("127.0.0.1", 6379)) as proxy:  # in a thread of its own
         ...
 
 Bytes are passed through as they are, TLS included; with ``tls=`` the proxy ends the client's TLS, and with
@@ -41,7 +41,7 @@ __all__ = ["BlockingChaosProxy", "ChaosProxy"]
 class _Relay(Chaos):
     """What both proxies do on a connection."""
 
-    def __init__(  # noqa: PLR0913 - all but the first by keyword
+    def __init__(
         self,
         target: tuple[str, int],
         *,

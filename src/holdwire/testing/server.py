@@ -3,8 +3,8 @@
 It runs in a thread of its own, so that it serves clients on any event loop, and blocking ones::
 
     with ChaosServer(tls=True) as server:
-        server.script("", "request:0 rst")               # the first connection is healthy, the second is not
-        server.script("response:10 rst", path="/cut")    # the first request for /cut
+        server.script("", "request:0 rst")  # the first connection is healthy, the second is not
+        server.script("response:10 rst", path="/cut")  # the first request for /cut
         server.answer("/upload", Answer(status=413, early=True))
         client = httpx.Client(verify=server.client_context())
         client.get(f"{server.url}/x")

@@ -3,14 +3,14 @@
 ::
 
     plan = SocketPlan("send()#3 errno=EPIPE; recv() short; recv() eagain=5")
-    with plan.installed():            # every socket that holdwire opens
+    with plan.installed():  # every socket that holdwire opens
         ...
-    sock = plan.open(socket.AF_INET, socket.SOCK_STREAM)     # or by hand, for any program
+    sock = plan.open(socket.AF_INET, socket.SOCK_STREAM)  # or by hand, for any program
     assert plan.calls[Point.CALL_SEND] == 7
 
     for run in sweep(errnos=[errno.ECONNRESET], calls=[Point.CALL_SEND]):
         with run.plan.installed():
-            scenario()                # must survive, or fail in the way that you assert
+            scenario()  # must survive, or fail in the way that you assert
 
 A failing call does not reach the kernel, so that the connection itself stays up and the peer sees nothing. The calls of
 all sockets of a plan are counted together. For sockets in non-blocking mode: a short ``send`` or EAGAIN surprises
@@ -26,12 +26,17 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, final, overload
 
 from .faults import CALLS, Action, Fault, Point, Script
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
+    from typing import TypeAlias
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    Address: TypeAlias = tuple[Any, ...] | str | ReadableBuffer
 
 __all__ = ["FaultySocket", "Run", "SocketPlan", "sweep"]
 
@@ -116,12 +121,12 @@ class FaultySocket(socket.socket):
 
     plan = SocketPlan()
 
-    def connect(self, address: Any, /) -> None:
+    def connect(self, address: Address, /) -> None:
         """As ``socket.connect``."""
         self.plan.enter(Point.CALL_CONNECT)
         super().connect(address)
 
-    def connect_ex(self, address: Any, /) -> int:
+    def connect_ex(self, address: Address, /) -> int:
         """As ``socket.connect_ex``."""
         try:
             self.plan.enter(Point.CALL_CONNECT)
@@ -129,12 +134,12 @@ class FaultySocket(socket.socket):
             return error.errno or 0
         return super().connect_ex(address)
 
-    def send(self, data: Any, flags: int = 0, /) -> int:
+    def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """As ``socket.send``."""
         view = memoryview(data).cast("B")
         return super().send(view[: self.plan.enter(Point.CALL_SEND, len(view))], flags)
 
-    def sendall(self, data: Any, flags: int = 0, /) -> None:
+    def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """As ``socket.sendall``, by way of ``send``."""
         view = memoryview(data).cast("B")
         while view:
@@ -144,7 +149,7 @@ class FaultySocket(socket.socket):
         """As ``socket.recv``. A look with MSG_PEEK counts too."""
         return super().recv(self.plan.enter(Point.CALL_RECV, bufsize), flags)
 
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """As ``socket.recv_into``."""
         size = self.plan.enter(Point.CALL_RECV, nbytes or len(memoryview(buffer).cast("B")))
         return super().recv_into(buffer, size, flags)
@@ -154,16 +159,21 @@ class FaultySocket(socket.socket):
         self.plan.enter(Point.CALL_SHUTDOWN)
         super().shutdown(how)
 
-    def getsockopt(self, *args: Any) -> Any:
+    @overload
+    def getsockopt(self, level: int, optname: int, /) -> int: ...
+    @overload
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+    def getsockopt(self, level: int, optname: int, buflen: int | None = None, /) -> int | bytes:
         """As ``socket.getsockopt``. For SO_ERROR a planned errno is the answer: it is how a connect fails late."""
         try:
             self.plan.enter(Point.CALL_GETSOCKOPT)
         except OSError as error:
-            if args[:2] == (socket.SOL_SOCKET, socket.SO_ERROR):
-                return error.errno
+            if (level, optname) == (socket.SOL_SOCKET, socket.SO_ERROR):
+                return error.errno or 0
             raise
-        value: Any = super().getsockopt(*args)
-        return value
+        if buflen is None:
+            return super().getsockopt(level, optname)
+        return super().getsockopt(level, optname, buflen)
 
 
 @final
