@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 import nox
+import nox.command
+import nox.project
 
 PYTHONS: Final = ("3.11", "3.12", "3.13")
 EXTRAS: Final = ("cli", "http2", "httpx2", "socks")
@@ -90,21 +92,30 @@ def sync(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> No
     session.install("-e", f".[{','.join(extras)}]" if extras else ".", *nox.project.dependency_groups(project, *groups))
 
 
+def run_each(session: nox.Session, *commands: tuple[str, ...]) -> None:
+    """Run every one of ``commands``, then fail if one of them did: the second tool's findings are wanted too."""
+    failed: list[str] = []
+    for command in commands:
+        try:
+            session.run(*command)
+        except nox.command.CommandFailed:
+            failed.append(" ".join(command))
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, format, the layers of the architecture, and the lock."""
+    """Style, format, and the layers of the architecture."""
     sync(session, "lint")
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
-    session.run("lint-imports", "--no-logo")
+    run_each(session, ("ruff", "check"), ("ruff", "format", "--check"), ("lint-imports", "--no-logo"))
 
 
 @nox.session
 def typing(session: nox.Session) -> None:
     """Strict mypy and strict pyright, over sources and tests."""
     sync(session, "typing")
-    session.run("mypy")
-    session.run("pyright")
+    run_each(session, ("mypy",), ("pyright",))
 
 
 @nox.session(python=PYTHONS)
@@ -136,10 +147,11 @@ def wheel(session: nox.Session) -> None:
         built = next(Path(folder).glob("*.whl"))
         session.install(str(built))
         session.chdir(folder)  # nothing of the source tree is within reach
-        session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, *OPTIONAL)
+        session.log("Importing every public module without extras, then with them")
+        session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, *OPTIONAL, log=False)
         session.run("holdwire", "--help", silent=True)
         session.install(f"{built}[{','.join(EXTRAS)}]")
-        session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, "pytest", "trio")
+        session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, "pytest", "trio", log=False)
 
 
 @nox.session(python=False)
@@ -171,4 +183,4 @@ def bench(session: nox.Session) -> None:
     """The benchmarks named as arguments (``pcap`` is benchmarks/pcap.py), or all of them."""
     sync(session, "bench")
     for name in session.posargs or sorted(path.stem for path in Path("benchmarks").glob("[a-z]*.py")):
-        session.run("python", f"benchmarks/{name}.py")
+        session.run("python", "-m", f"benchmarks.{name}")

@@ -31,7 +31,7 @@ GRACE = 2.0
 """Seconds that what is being closed may take to be gone."""
 
 
-@pytest.fixture(scope="session", params=BACKENDS.values(), ids=BACKENDS.keys())
+@pytest.fixture(scope="session", params=tuple(BACKENDS.values()), ids=tuple(BACKENDS))
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The three event loops; anyio's plugin runs every async test on each."""
     backend: tuple[str, dict[str, Any]] = request.param
