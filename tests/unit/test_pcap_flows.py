@@ -242,6 +242,29 @@ def test_retransmissions_reordering_and_gaps_are_counted_and_the_stream_is_put_i
     assert server.close_notify is CloseNotify.LIKELY
 
 
+def test_a_repetition_is_no_reordering_however_fast_it_comes(tmp_path: Path) -> None:
+    talk = Conversation()
+    talk.handshake()
+    talk.send(1, application_data(500))
+    talk.again(1, application_data(500))
+    server = look(talk, tmp_path).server
+    assert (server.retransmissions, server.out_of_order) == (1, 0)
+
+
+def test_retransmissions_are_fruitless_until_progress(tmp_path: Path) -> None:
+    talk = Conversation()
+    talk.handshake()
+    talk.send(1, application_data(500))
+    for _ in range(3):
+        talk.again(1, application_data(500))
+    stuck = look(talk, tmp_path).server
+    assert (stuck.fruitless, stuck.stuck_segment) == (3, 505)
+    talk.send(0)
+    freed = look(talk, tmp_path).server
+    assert (freed.fruitless, freed.stuck_segment) == (0, 0)
+    assert freed.retransmissions == 3
+
+
 def test_duplicate_acknowledgements_are_counted_but_not_the_answers_to_probes(tmp_path: Path) -> None:
     talk = Conversation()
     talk.handshake()
@@ -379,6 +402,30 @@ def test_segments_cut_by_the_snap_length_are_followed_by_their_headers(tmp_path:
     assert connection.server.gaps == 0
 
 
+def test_a_record_boundary_in_the_part_that_was_cut_leaves_close_notify_unknown(tmp_path: Path) -> None:
+    talk = Conversation()
+    talk.handshake()
+    talk.send(1, application_data(500) + application_data(19))
+    packet = talk.packets[-1]
+    packet.length, packet.data = len(packet.data), packet.data[:200]
+    talk.send(1, flags=FIN | ACK)
+    (connection,) = look_at(talk.packets, tmp_path).connections
+    assert connection.server.close_notify is CloseNotify.UNKNOWN
+
+
+def test_a_hello_in_two_segments_is_found_after_plain_text(tmp_path: Path) -> None:
+    talk = Conversation(server_port=25)
+    talk.open()
+    talk.send(1, b"220 ready\r\n")
+    talk.send(0, b"STARTTLS\r\n")
+    hello = client_hello(0x0304, padding=1500)
+    talk.send(0, hello[:1400])
+    talk.send(0, hello[1400:])
+    tls = look(talk, tmp_path).tls
+    assert tls is not None
+    assert tls.offered == ("TLS 1.3",)
+
+
 def test_missing_packets_leave_close_notify_unknown_unless_the_end_is_whole(tmp_path: Path) -> None:
     talk = Conversation()
     talk.handshake()
@@ -403,7 +450,7 @@ def test_fragments_are_noticed_and_the_later_ones_skipped(tmp_path: Path) -> Non
 
 
 def test_ipv6_extension_headers_are_skipped(tmp_path: Path) -> None:
-    chain = b"\x3c\0" + bytes(6) + b"\x2b\1" + bytes(14) + b"\x06\0" + bytes(6)
+    chain = b"\x3c\0" + bytes(6) + b"\x2b\1" + b"\xff" * 14 + b"\x06\0" + bytes(6)
     packet = ip(CLIENT6, SERVER6, tcp(40000, 443, 1, 0, SYN), extensions=chain)
     capture = look_at([Captured(START, frame(packet))], tmp_path)
     assert capture.problems == ()
@@ -451,6 +498,7 @@ def test_memory_is_bounded_and_broken_connections_are_kept_before_healthy_ones(t
     assert len(capture.connections) + capture.connections_left_out == 300
     assert sum(connection.server.rst_at is not None for connection in capture.connections) == 10
     assert len(capture.connections) == 30
+    assert len(analyse(path, max_live=16, max_kept=6).connections) == 6
 
 
 def test_a_long_story_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
