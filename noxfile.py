@@ -162,6 +162,8 @@ def interpreters(session: nox.Session) -> None:
             session.log(f"Python {version}: {path}")
         else:
             session.warn(f"Python {version}: NOT FOUND in PATH or ~/.pyenv/versions, so NOTHING WAS TESTED ON IT")
+    if not PRESENT:
+        session.error(f"no test ran: install one of Python {', '.join(PYTHONS)}")
 
 
 @nox.session(default=False, reuse_venv=False)
