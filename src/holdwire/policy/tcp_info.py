@@ -7,6 +7,7 @@ judging it (``evidence``).
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -59,8 +60,22 @@ _FIELDS: Final[tuple[tuple[str, str, int], ...]] = (
     ("total_rto", "H", 240),
     ("total_rto_time", "I", 244),
 )
-_UNPACK: Final = tuple((name, struct.Struct("=" + code), offset) for name, code, offset in _FIELDS)
 _NO_SAMPLE: Final = 0xFFFFFFFF
+
+
+@functools.cache
+def _layout(size: int) -> tuple[tuple[str, ...], struct.Struct]:
+    """The names of the fields that ``size`` bytes cover, and how to unpack them in one step."""
+    names: list[str] = []
+    form, end = "=", 0
+    for name, code, offset in _FIELDS:
+        following = offset + struct.calcsize("=" + code)
+        if following > size:
+            break
+        names.append(name)
+        form += f"{offset - end}x{code}"
+        end = following
+    return tuple(names), struct.Struct(form)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +122,8 @@ class TcpInfo:
         """
         if not raw:
             return None
-        size = len(raw)
-        values: dict[str, int] = {
-            name: code.unpack_from(raw, offset)[0] for name, code, offset in _UNPACK if offset + code.size <= size
-        }
+        names, layout = _layout(len(raw))
+        values: dict[str, int] = dict(zip(names, layout.unpack_from(raw), strict=True))
         state = values.pop("state")
         if values.get("min_rtt") == _NO_SAMPLE:
             del values["min_rtt"]
