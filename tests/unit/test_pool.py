@@ -1,0 +1,389 @@
+"""The pool with connections made of nothing: limits, order, hand-over, what happens to grants nobody can take."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from holdwire.errors import ClosedError, ConnectFailed, DeadlineExceeded
+from holdwire.events import CloseReason, ConnectionClosed, Observers, PoolWaited
+from holdwire.http.connection import Attempt, HttpConnection
+from holdwire.http.messages import Origin, Request, Timeouts
+from holdwire.http.pool import Pool, PoolLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdwire.events import Event
+
+A = Origin("http", "a.test", 80)
+B = Origin("http", "b.test", 80)
+
+
+class FakeWire:
+    """Enough of a wire for a connection that never sends a byte."""
+
+    def __init__(self, number: int) -> None:
+        self.id = f"c{number}"
+        self.peer = "192.0.2.1"
+        self.failure = None
+        self.ended: str | None = None
+
+    def close(self) -> None:
+        self.ended = "close"
+
+    def abort(self) -> None:
+        self.ended = "abort"
+
+    def drop(self) -> None:
+        self.ended = "drop"
+
+
+class FakeConnection(HttpConnection):
+    """Busy from acquire to ``done``."""
+
+    def __init__(self, number: int, origin: Origin, max_age: float | None = None) -> None:
+        super().__init__(FakeWire(number), origin, max_age=max_age)  # type: ignore[arg-type]
+        self.number = number
+        self.busy = True
+        self.alive = True
+
+    @property
+    def capacity(self) -> int:
+        return 0 if self.busy else 1
+
+    @property
+    def active(self) -> int:
+        return int(self.busy)
+
+    @property
+    def waiting(self) -> Attempt | None:
+        return None
+
+    async def exchange(self, attempt: Attempt) -> Any:
+        raise NotImplementedError
+
+    def rest(self) -> None:
+        self.busy = False
+
+    def wake(self) -> None:
+        self.busy = True
+
+    def looks_alive(self) -> bool:
+        if not self.alive:
+            self.busy = False
+            self.end(CloseReason.PEER_IDLE)
+        return self.alive
+
+    def done(self) -> None:
+        """The exchange is over and the connection can be used again."""
+        self.busy = False
+        self.served += 1
+        assert self.on_idle is not None
+        self.on_idle(self)
+
+
+class Bench:
+    """A pool and everything that it opened and said."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.events: list[Event] = []
+        self.opened: list[FakeConnection] = []
+        self.fail: Callable[[], Exception] | None = None
+        self.gate: anyio.Event | None = None
+        observers = Observers([SimpleNamespace(on_event=self.events.append)])
+        self.pool = Pool(
+            self.connect, limits=PoolLimits(**limits), sharable=lambda _: False, notify=observers
+        )
+
+    async def connect(self, attempt: Attempt) -> HttpConnection:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fail is not None:
+            raise self.fail()
+        connection = FakeConnection(len(self.opened), attempt.request.origin)
+        self.opened.append(connection)
+        return connection
+
+    async def acquire(self, origin: Origin = A, *, pool_timeout: float | None = None, look: bool = False) -> FakeConnection:
+        request = Request(b"GET", origin, b"/", [], timeouts=Timeouts(pool=pool_timeout))
+        connection = await self.pool.acquire(Attempt(request), look=look)
+        assert isinstance(connection, FakeConnection)
+        return connection
+
+    def reasons(self) -> list[CloseReason]:
+        return [event.reason for event in self.events if isinstance(event, ConnectionClosed)]
+
+
+async def test_the_most_recently_used_connection_is_used_again() -> None:
+    bench = Bench()
+    first, second = await bench.acquire(), await bench.acquire()
+    first.done()
+    second.done()
+    assert await bench.acquire() is second
+    assert await bench.acquire() is first
+    assert len(bench.opened) == 2
+
+
+async def test_no_more_connections_than_the_limit_and_the_rest_wait_in_order() -> None:
+    bench = Bench(max_connections=2)
+    held = [await bench.acquire(), await bench.acquire()]
+    served: list[int] = []
+
+    async def request(number: int) -> None:
+        connection = await bench.acquire()
+        served.append(number)
+        connection.done()
+
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(request, number)
+            await anyio.wait_all_tasks_blocked()
+        assert bench.pool.size == 2
+        held[0].done()
+    assert served == [0, 1, 2, 3, 4]
+    assert len(bench.opened) == 2
+    assert sum(isinstance(event, PoolWaited) for event in bench.events) == 5
+
+
+async def test_a_connection_to_another_origin_makes_room_when_it_is_idle() -> None:
+    bench = Bench(max_connections=1)
+    (await bench.acquire(A)).done()
+    other = await bench.acquire(B)
+    assert other.origin == B
+    assert bench.reasons() == [CloseReason.LIMITS]
+    assert bench.pool.size == 1
+
+
+async def test_a_waiter_for_another_origin_gets_its_turn_before_a_younger_one_for_ours() -> None:
+    bench = Bench(max_connections=1)
+    held = await bench.acquire(A)
+    order: list[str] = []
+
+    async def request(origin: Origin) -> None:
+        connection = await bench.acquire(origin)
+        order.append(origin.host)
+        connection.done()
+
+    async with anyio.create_task_group() as group:
+        for origin in (B, A):
+            group.start_soon(request, origin)
+            await anyio.wait_all_tasks_blocked()
+        held.done()
+    assert order == ["b.test", "a.test"]
+    assert bench.pool.size == 1
+
+
+async def test_a_waiter_that_is_cancelled_costs_nobody_a_place() -> None:
+    bench = Bench(max_connections=1)
+    held = await bench.acquire()
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.acquire)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    held.done()
+    again = await bench.acquire(pool_timeout=1)
+    assert again is held
+
+
+async def test_a_grant_that_meets_a_cancelled_waiter_goes_to_the_next_one() -> None:
+    bench = Bench(max_connections=1)
+    held = await bench.acquire()
+    got: list[FakeConnection] = []
+
+    async def request() -> None:
+        got.append(await bench.acquire())
+
+    async def cancelled_request() -> None:
+        connection = await bench.acquire()
+        connection.done()  # where the loop delivers what was granted before it cancels
+
+    async with anyio.create_task_group() as outer:
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancelled_request)
+            await anyio.wait_all_tasks_blocked()
+            outer.start_soon(request)
+            await anyio.wait_all_tasks_blocked()
+            held.done()  # granted to the first waiter, which is cancelled before it runs
+            group.cancel_scope.cancel()
+    assert len(got) == 1
+    assert bench.pool.size == 1
+
+
+async def test_a_connect_that_fails_gives_its_place_to_who_waits() -> None:
+    bench = Bench(max_connections=1)
+    bench.gate = anyio.Event()
+    bench.fail = lambda: ConnectFailed("no")
+    outcomes: list[object] = []
+
+    async def request() -> None:
+        try:
+            outcomes.append(await bench.acquire())
+        except ConnectFailed as exc:
+            outcomes.append(exc)
+            bench.fail = None
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(request)
+        await anyio.wait_all_tasks_blocked()
+        bench.gate.set()
+    assert isinstance(outcomes[0], ConnectFailed)
+    assert isinstance(outcomes[1], FakeConnection)
+    assert bench.pool.size == 1
+
+
+async def test_a_request_that_is_cancelled_while_connecting_leaves_its_place() -> None:
+    bench = Bench(max_connections=1)
+    bench.gate = anyio.Event()
+    for _ in range(2):
+        async with anyio.create_task_group() as group:
+            group.start_soon(bench.acquire)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+    assert bench.pool.size == 0
+    bench.gate.set()
+    await bench.acquire(pool_timeout=1)
+
+
+async def test_no_connection_in_time_is_a_pool_time_out_that_says_what_to_do() -> None:
+    bench = Bench(max_connections=1)
+    await bench.acquire()
+    with pytest.raises(DeadlineExceeded, match=r"a\.test:80 became free within 0\.01 s.*max_connections") as caught:
+        await bench.acquire(pool_timeout=0.01)
+    assert caught.value.limit == "pool"
+    assert caught.value.failure is not None
+    assert caught.value.failure.kind == "pool_timeout"
+
+
+async def test_only_so_many_idle_connections_are_kept_and_the_oldest_go_first() -> None:
+    bench = Bench(max_idle=1)
+    first, second = await bench.acquire(), await bench.acquire()
+    first.done()
+    second.done()
+    assert first.close_reason is CloseReason.LIMITS
+    assert second.close_reason is None
+    assert bench.pool.size == 1
+
+
+async def test_without_idle_connections_allowed_each_is_closed_after_its_request() -> None:
+    bench = Bench(max_idle=0)
+    (await bench.acquire()).done()
+    assert bench.reasons() == [CloseReason.LIMITS]
+
+
+async def test_a_connection_idle_for_too_long_is_not_used_again() -> None:
+    bench = Bench(idle=0.0)
+    first = await bench.acquire()
+    first.done()
+    assert await bench.acquire() is not first
+    assert first.close_reason is CloseReason.IDLE
+
+
+async def test_a_connection_idle_for_too_long_is_closed_without_any_request() -> None:
+    bench = Bench(idle=0.01)
+    first = await bench.acquire()
+    first.done()
+    with anyio.fail_after(5):
+        while first.close_reason is None:
+            await anyio.sleep(0.01)
+    assert first.close_reason is CloseReason.IDLE
+    assert bench.pool.size == 0
+
+
+async def test_the_servers_own_hint_ends_reuse_earlier() -> None:
+    bench = Bench(idle=60)
+    first = await bench.acquire()
+    first.idle_limit = 0.0
+    first.done()
+    assert await bench.acquire() is not first
+
+
+async def test_a_connection_that_is_too_old_is_drained_and_closed() -> None:
+    bench = Bench()
+    first = await bench.acquire()
+    first.max_age = 0.0
+    first.done()
+    assert first.close_reason is CloseReason.MAX_AGE
+
+
+async def test_a_connection_used_often_enough_is_closed() -> None:
+    bench = Bench(max_requests=1)
+    first = await bench.acquire()
+    first.done()
+    assert first.close_reason is CloseReason.MAX_REQUESTS
+
+
+async def test_a_dead_connection_found_by_the_last_look_is_not_handed_out() -> None:
+    bench = Bench()
+    first = await bench.acquire()
+    first.done()
+    first.alive = False
+    assert await bench.acquire(look=True) is not first
+    assert bench.reasons() == [CloseReason.PEER_IDLE]
+
+
+async def test_a_suspect_connection_is_not_handed_out() -> None:
+    bench = Bench()
+    first, second = await bench.acquire(), await bench.acquire()
+    first.done()
+    bench.pool.suspect(second)
+    assert await bench.acquire() is not first
+
+
+async def test_closing_ends_every_connection_and_wakes_every_waiter() -> None:
+    bench = Bench(max_connections=1)
+    held = await bench.acquire()
+    errors: list[ClosedError] = []
+
+    async def request() -> None:
+        try:
+            await bench.acquire()
+        except ClosedError as exc:
+            errors.append(exc)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await anyio.wait_all_tasks_blocked()
+        bench.pool.close()
+    assert len(errors) == 1
+    assert held.close_reason is CloseReason.ACLOSE
+    with pytest.raises(ClosedError, match="new client"):
+        await bench.acquire()
+
+
+async def test_draining_waits_for_requests_in_progress() -> None:
+    bench = Bench()
+    held, idle = await bench.acquire(), await bench.acquire()
+    idle.done()
+    over = anyio.Event()
+
+    async def drain() -> None:
+        await bench.pool.drain()
+        over.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(drain)
+        await anyio.wait_all_tasks_blocked()
+        assert idle.close_reason is CloseReason.ACLOSE
+        assert not over.is_set()
+        assert held.close_reason is None
+        held.done()
+    assert over.is_set()
+    assert held.close_reason is not None
+
+
+async def test_a_pool_that_nobody_holds_is_collected_although_connections_and_timers_know_it() -> None:
+    bench = Bench()
+    connection = await bench.acquire()
+    connection.done()
+    reference = weakref.ref(bench.pool)
+    del bench
+    gc.collect()
+    assert reference() is None
