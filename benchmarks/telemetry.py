@@ -1,0 +1,177 @@
+"""What telemetry costs: a failure with everything known, a new connection, a happy request; and a storm.
+
+Run it with ``python benchmarks/telemetry.py``. Prints microseconds of CPU per event, best of several rounds that are
+interleaved, and the ratio to one bare span of twelve attributes with the same providers, so that runs on different
+machines can be compared. Exits with 1 if a failure that ends its connection costs more than its budget.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from holdwire.events import CloseReason, ConnectionClosed
+from holdwire.http.pool import OriginStats
+from holdwire.telemetry import LogObserver, OpenTelemetryObserver, RecentFailures
+from tests.telemetry_samples import NOW, RETRIED, SECOND, full_failure, recorded, set_up, step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+CALLS: Final = 300
+ROUNDS: Final = 15
+BUDGET: Final = 80.0
+"""Microseconds for a failure with an SDK and a batch processor (docs: telemetry)."""
+
+
+class Drop(SpanExporter):
+    """Takes spans and forgets them."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        del spans
+        return SpanExportResult.SUCCESS
+
+
+class Bench:
+    """One configuration of providers."""
+
+    def __init__(self, name: str, tracers: trace.TracerProvider, meters: metrics.MeterProvider) -> None:
+        self.name = name
+        self.tracer = tracers.get_tracer("bench")
+        self.observer = OpenTelemetryObserver(tracers, meters)
+        with trace.use_span(self.tracer.start_span("GET")):
+            self.context = contextvars.copy_context()
+        self.second = 0
+
+    def baseline(self) -> None:
+        """One bare span with twelve attributes and a status."""
+        span = self.tracer.start_span("baseline", attributes={f"holdwire.attribute.{n}": n for n in range(12)})
+        span.set_status(trace.StatusCode.ERROR, "words")
+        span.end()
+
+    def failure(self) -> None:
+        """A failure of which all is known: a span and a count."""
+        self.second += 1
+        self.observer.on_event(
+            recorded(FAILURE, at=NOW + self.second * SECOND, context=self.context, verdict=RETRIED, attempt=2)
+        )
+
+    def lost_connection(self) -> None:
+        """The same with the end of its connection: three histograms more."""
+        self.failure()
+        self.observer.on_event(CLOSED)
+
+    def held_back(self) -> None:
+        """One more failure of a storm."""
+        self.observer.on_event(recorded(FAILURE, at=NOW, context=self.context, verdict=RETRIED))
+
+    def new_connection(self) -> None:
+        """A set-up with name resolution, connect and handshake: four spans, four histogram values."""
+        self.observer.on_event(set_up(*STEPS, context=self.context))
+
+
+FAILURE: Final = full_failure()
+CLOSED: Final = ConnectionClosed(
+    host="api.example",
+    port=443,
+    connection_id="c1",
+    reason=CloseReason.FAILURE,
+    age=61.5,
+    idle=2.5,
+    requests=7,
+    failure=FAILURE,
+)
+STEPS: Final = (step(), step(), step())
+
+
+def happy() -> Callable[[], None]:
+    """What telemetry costs a request that goes well: its counters and the saved context."""
+    stats = OriginStats()
+
+    def request() -> None:
+        contextvars.copy_context()
+        stats.reused += 1
+        stats.ok += 1
+
+    return request
+
+
+def other_observers() -> dict[str, Callable[[], None]]:
+    """The log, to a handler that throws lines away, and the ring."""
+    logger = logging.getLogger("holdwire.bench")
+    logger.propagate = False
+    logger.addHandler(logging.NullHandler())
+    logger.setLevel(logging.INFO)
+    log, ring = LogObserver(logger), RecentFailures()
+    second = 0
+
+    def line() -> None:
+        nonlocal second
+        second += 1
+        log.on_event(recorded(FAILURE, at=NOW + second * SECOND, verdict=RETRIED))
+
+    event = recorded(FAILURE, verdict=RETRIED)
+    return {"log line": line, "ring": lambda: ring.on_event(event), "making the sample event": make_event}
+
+
+def make_event() -> None:
+    """What of the numbers above is the sample itself."""
+    recorded(FAILURE, at=NOW, verdict=RETRIED)
+
+
+def measure(cases: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Microseconds of CPU of one call each, best of interleaved rounds."""
+    best = dict.fromkeys(cases, float("inf"))
+    for _ in range(ROUNDS):
+        for name, case in cases.items():
+            began = time.thread_time_ns()
+            for _ in range(CALLS):
+                case()
+            best[name] = min(best[name], (time.thread_time_ns() - began) / CALLS / 1000)
+    return best
+
+
+def main() -> int:
+    """Measure, print, and say whether the budget is kept."""
+    recording = TracerProvider()
+    recording.add_span_processor(BatchSpanProcessor(Drop(), max_queue_size=100_000))
+    benches = [
+        Bench("no SDK", trace.NoOpTracerProvider(), metrics.NoOpMeterProvider()),
+        Bench("SDK, sampled out", TracerProvider(sampler=ALWAYS_OFF), MeterProvider([InMemoryMetricReader()])),
+        Bench("SDK, batch processor", recording, MeterProvider([InMemoryMetricReader()])),
+    ]
+    cases: dict[str, Callable[[], None]] = {"happy request": happy(), **other_observers()}
+    for bench in benches:
+        for what in ("baseline", "failure", "lost_connection", "held_back", "new_connection"):
+            cases[f"{bench.name}: {what.replace('_', ' ')}"] = getattr(bench, what)
+    found = measure(cases)
+    print(f"{'':44}{'us':>9}{'x baseline':>12}")
+    for name, cost in found.items():
+        base = found.get(f"{name.partition(':')[0]}: baseline")
+        print(f"{name:44}{cost:9.2f}{'' if base is None else f'{cost / base:12.2f}'}")
+    cost = found["SDK, batch processor: lost connection"] - found["making the sample event"]
+    kept = cost <= BUDGET
+    print(
+        f"a failure that ends its connection: {cost:.1f} us, budget {BUDGET:.0f} us, {'kept' if kept else 'NOT kept'}"
+    )
+    recording.shutdown()
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

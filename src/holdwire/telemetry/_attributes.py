@@ -1,0 +1,170 @@
+"""From a ``Failure`` to the attributes of its span, by tables. What is unknown or zero is left out.
+
+Never a URL, header, credential or payload: only the fields named here are read, and none of them is free text of a
+peer or a caller. Private to ``telemetry``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from .words import STATES, decision, envoy_flag
+
+if TYPE_CHECKING:
+    from ..events import FailureRecorded
+    from ..policy.failure import Failure, TlsDetail
+    from ..policy.tcp_info import TcpInfo
+
+__all__ = ["FAILURE_ATTRIBUTES", "Attributes", "failure_attributes", "hashed"]
+
+Attributes: TypeAlias = dict[str, str | int | float]
+
+
+_PLAIN: Final[tuple[tuple[str, str], ...]] = (
+    ("holdwire.syscall", "syscall"),
+    ("holdwire.errno.number", "errno"),
+    ("holdwire.errno.name", "errno_name"),
+    ("server.address", "host"),
+    ("server.port", "port"),
+    ("network.peer.port", "peer_port"),
+    ("network.local.port", "local_port"),
+    ("holdwire.connection.id", "connection_id"),
+    ("holdwire.connection.age", "age"),
+    ("holdwire.connection.idle", "idle"),
+)
+"""Left out if None. An errno of 0 stays: it is an end of file without an errno."""
+_ENUMS: Final[tuple[tuple[str, str], ...]] = (
+    ("error.type", "kind"),
+    ("holdwire.phase", "phase"),
+    ("holdwire.fault_side", "fault_side"),
+    ("holdwire.request.sent", "sent"),
+    ("holdwire.request.delivery", "delivery"),
+)
+_NOT_ZERO: Final[tuple[tuple[str, str], ...]] = (
+    ("holdwire.cause", "cause"),
+    ("holdwire.remedy", "remedy"),
+    ("holdwire.connection.requests", "requests"),
+    ("holdwire.tcp.outq", "outq"),
+)
+_TCP: Final[tuple[tuple[str, str], ...]] = (
+    ("holdwire.tcp.bytes_acked", "bytes_acked"),
+    ("holdwire.tcp.bytes_sent", "bytes_sent"),
+    ("holdwire.tcp.unacked", "unacked"),
+    ("holdwire.tcp.notsent", "notsent_bytes"),
+    ("holdwire.tcp.retransmits", "retransmits"),
+    ("holdwire.tcp.total_retrans", "total_retrans"),
+    ("holdwire.tcp.total_rto", "total_rto"),
+    ("holdwire.tcp.rto", "rto"),
+    ("holdwire.tcp.rtt", "rtt"),
+    ("holdwire.tcp.min_rtt", "min_rtt"),
+    ("holdwire.tcp.total_rto_time", "total_rto_time"),
+    ("holdwire.tcp.last_data_recv", "last_data_recv"),
+    ("holdwire.tcp.last_ack_recv", "last_ack_recv"),
+    ("holdwire.tcp.pmtu", "pmtu"),
+    ("holdwire.tcp.snd_mss", "snd_mss"),
+)
+_TLS: Final[tuple[tuple[str, str], ...]] = (
+    ("holdwire.ssl.error", "error"),
+    ("holdwire.ssl.reason", "reason"),
+    ("holdwire.tls.alert.code", "alert"),
+    ("holdwire.tls.alert.name", "alert_name"),
+    ("holdwire.tls.alert.direction", "alert_direction"),
+    ("holdwire.tls.close_notify", "close_notify"),
+)
+_COMPUTED: Final = (
+    "holdwire.envoy_flag",
+    "holdwire.idle_deaths",
+    "holdwire.retry.decision",
+    "holdwire.retry.reason",
+    "holdwire.silence",
+    "holdwire.suppressed",
+    "http.request.resend_count",
+    "network.connection.state",
+    "network.peer.address",
+    "network.transport",
+    "network.type",
+)
+FAILURE_ATTRIBUTES: Final = frozenset(
+    name for table in (_PLAIN, _ENUMS, _NOT_ZERO, _TCP, _TLS) for name, _ in table
+) | frozenset(_COMPUTED)
+"""Every attribute that a failure span can have."""
+_LEAST_SILENCE: Final = 0.001
+"""Below a millisecond of silence there was none, within the precision of the clocks involved."""
+
+
+def failure_attributes(event: FailureRecorded, held: int, peer_hash_key: bytes | None = None) -> Attributes:
+    """The attributes of a failure's span. ``held``: how many similar ones were held back before it."""
+    failure = event.failure
+    values: Attributes = {}
+    for name, field in _ENUMS:
+        value = getattr(failure, field)
+        if value is not None:
+            values[name] = value.value
+    for name, field in _PLAIN:
+        value = getattr(failure, field)
+        if value is not None:
+            values[name] = value
+    for name, field in _NOT_ZERO:
+        value = getattr(failure, field)
+        if value:
+            values[name] = value
+    _add_network(values, failure, peer_hash_key)
+    if failure.tcp is not None:
+        _add_tcp(values, failure.tcp)
+    if failure.tls is not None:
+        _add_tls(values, failure.tls)
+    _add_event(values, event, held)
+    return values
+
+
+def hashed(address: str, key: bytes) -> str:
+    """``address`` as a keyed hash: equal addresses stay recognisable, and nothing else does."""
+    return hashlib.blake2b(address.encode(), digest_size=8, key=key).hexdigest()
+
+
+def _add_network(values: Attributes, failure: Failure, peer_hash_key: bytes | None) -> None:
+    if failure.peer:
+        values["network.peer.address"] = failure.peer if peer_hash_key is None else hashed(failure.peer, peer_hash_key)
+    if failure.network_type == "unix":
+        values["network.transport"] = "unix"
+    elif failure.network_type:
+        values["network.transport"] = "tcp"
+        values["network.type"] = failure.network_type
+
+
+def _add_tcp(values: Attributes, tcp: TcpInfo) -> None:
+    state = STATES[tcp.state]
+    if state is not None:
+        values["network.connection.state"] = state
+    for name, field in _TCP:
+        value = getattr(tcp, field)
+        if value:
+            values[name] = value
+
+
+def _add_tls(values: Attributes, tls: TlsDetail) -> None:
+    for name, field in _TLS:
+        value = getattr(tls, field)
+        if value is not None:
+            values[name] = value
+
+
+def _add_event(values: Attributes, event: FailureRecorded, held: int) -> None:
+    failure = event.failure
+    flag = envoy_flag(failure.kind, failure.phase)
+    if flag is not None:
+        values["holdwire.envoy_flag"] = flag
+    values["holdwire.retry.decision"] = decision(event.verdict)
+    if event.verdict is not None:
+        values["holdwire.retry.reason"] = event.verdict.reason
+    if event.attempt > 1:
+        values["http.request.resend_count"] = event.attempt - 1
+    if event.deaths > 1:
+        values["holdwire.idle_deaths"] = event.deaths
+    if held:
+        values["holdwire.suppressed"] = held
+    if failure.idle is not None and failure.at:
+        silence = event.began / 1e9 - (failure.at - failure.idle)
+        if silence >= _LEAST_SILENCE:
+            values["holdwire.silence"] = round(silence, 6)
