@@ -129,6 +129,12 @@ def test_faults_strike_at_their_byte_however_the_bytes_are_cut(positions: list[i
     assert struck == sorted(at for at in positions if at < len(data))
 
 
+def test_a_fault_waits_for_the_byte_at_its_position() -> None:
+    cursor = Cursor(Script.parse("request:3 rst"))
+    assert list(cursor.split(Point.REQUEST, 1, 0, b"abc")) == [b"abc"]
+    assert list(cursor.split(Point.REQUEST, 1, 3, b"d")) == [Fault.parse("request:3 rst"), b"d"]
+
+
 def test_faults_of_another_exchange_wait() -> None:
     cursor = Cursor(Script.parse("request#2 rst"))
     assert list(cursor.split(Point.REQUEST, 1, 0, b"x")) == [b"x"]

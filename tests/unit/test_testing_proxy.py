@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import anyio
@@ -191,6 +193,61 @@ def test_a_blocking_one_serves_blocking_clients(server: ChaosServer) -> None:
         server.wait_for("closed")
 
 
+class CountingServer:
+    """Reads to the end and answers with the number of bytes; keeps how the reading ended."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self._listener.getsockname()
+        self.end: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        sock, _ = self._listener.accept()
+        with sock:
+            sock.settimeout(TIMEOUT)
+            data, self.end = read_all(sock)
+            with contextlib.suppress(OSError):
+                sock.sendall(str(len(data)).encode())
+
+    def join(self) -> None:
+        self._thread.join()
+        self._listener.close()
+
+
+@pytest.fixture
+def counting() -> Iterator[CountingServer]:
+    server = CountingServer()
+    yield server
+    server.join()
+
+
+def test_a_half_close_is_passed_on(counting: CountingServer) -> None:
+    with (
+        BlockingChaosProxy(counting.address) as proxy,
+        socket.create_connection(proxy.address, timeout=TIMEOUT) as sock,
+    ):
+        sock.sendall(b"x" * 1000)
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock) == (b"1000", None)
+
+
+@pytest.mark.parametrize(("script", "orderly"), [("request:3 fin", True), ("request:3 rst", False)])
+def test_what_ends_the_client_ends_the_server_alike(
+    counting: CountingServer,
+    script: str,
+    orderly: bool,  # noqa: FBT001
+) -> None:
+    scripted = BlockingChaosProxy(counting.address)
+    scripted.script(script)
+    with scripted as proxy, socket.create_connection(proxy.address, timeout=TIMEOUT) as sock:
+        sock.sendall(b"xxxx")
+        read_all(sock)
+        counting.join()
+        assert (counting.end is None) is orderly
+
+
 def test_a_reset_by_the_server_reaches_the_client_as_a_reset(server: ChaosServer) -> None:
     server.script("response:0 rst")
     with (
@@ -202,11 +259,9 @@ def test_a_reset_by_the_server_reaches_the_client_as_a_reset(server: ChaosServer
 
 
 def test_an_expired_connection_is_reset_when_it_is_used(server: ChaosServer) -> None:
-    with (
-        BlockingChaosProxy(server.address) as proxy,
-        socket.create_connection(proxy.address, timeout=TIMEOUT) as sock,
-    ):
-        proxy.script("idle:0.01 expire")
+    scripted = BlockingChaosProxy(server.address)
+    scripted.script("idle:0.01 expire")
+    with scripted as proxy, socket.create_connection(proxy.address, timeout=TIMEOUT) as sock:
         sock.sendall(GET)
         proxy.wait_for("fault")
         assert sock.recv(1000).startswith(b"HTTP/1.1 200")
@@ -221,7 +276,6 @@ def test_a_black_hole_is_silent_and_heals(server: ChaosServer) -> None:
         BlockingChaosProxy(server.address) as proxy,
         socket.create_connection(proxy.address, timeout=0.2) as sock,
     ):
-        proxy.script("")
         sock.sendall(GET)
         assert sock.recv(1000).startswith(b"HTTP/1.1 200")
         proxy.black_hole()

@@ -139,13 +139,24 @@ def test_interim_answers_come_first(plain: ChaosServer) -> None:
 
 
 def test_head_has_the_length_and_no_body(plain: ChaosServer) -> None:
-    plain.answer("/x", Answer(body=b"12345"))
-    connection = client(plain)
-    connection.request("HEAD", "/x")
-    response = connection.getresponse()
-    assert (response.getheader("content-length"), response.read()) == ("5", b"")
-    assert fetch(connection) == b"hello\n"
-    connection.close()
+    plain.answer("/", Answer(body=b"12345", close=True))
+    sock = dial(plain)
+    sock.sendall(b"HEAD / HTTP/1.1\r\n\r\n")
+    data, _ = read_all(sock)
+    assert b"Content-Length: 5\r\n" in data
+    assert data.endswith(b"\r\n\r\n")
+    sock.close()
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_some_statuses_have_neither_body_nor_length(plain: ChaosServer, status: int) -> None:
+    plain.answer("/", Answer(status=status, body=b"12345", close=True))
+    sock = dial(plain)
+    sock.sendall(GET)
+    data, _ = read_all(sock)
+    assert b"Length" not in data
+    assert data.endswith(b"\r\n\r\n")
+    sock.close()
 
 
 def test_handlers_see_the_request(plain: ChaosServer) -> None:
@@ -267,6 +278,15 @@ def test_damage_flips_bytes_without_tls(plain: ChaosServer) -> None:
     sock.close()
 
 
+def test_a_fin_is_no_reset_even_when_input_is_unread(plain: ChaosServer) -> None:
+    plain.script("request:0 drip=100000; request#2:1 fin")  # dripping, it reads byte by byte
+    connection = client(plain)
+    fetch(connection)
+    connection.sock.sendall(GET)
+    assert read_all(connection.sock) == (b"", None)
+    connection.close()
+
+
 def test_garbage_can_be_answered(plain: ChaosServer) -> None:
     plain.answer("/", Answer(raw=b"\0garbage"))
     sock = dial(plain)
@@ -362,6 +382,16 @@ def test_a_script_closes_the_port_before_its_connection(plain: ChaosServer) -> N
     sock.close()
 
 
+def test_the_port_closes_between_two_connections(plain: ChaosServer) -> None:
+    plain.script("", "connect refuse=0.05")
+    dial(plain).close()
+    plain.wait_for(lambda: not plain.listening)
+    with pytest.raises(ConnectionRefusedError):
+        dial(plain)
+    plain.wait_for(lambda: plain.listening)
+    assert ask(plain) == b"hello\n"
+
+
 def test_a_rolling_restart_resets_everybody_and_comes_back(plain: ChaosServer) -> None:
     sock = dial(plain)
     plain.wait_for("connected")
@@ -400,9 +430,10 @@ def test_a_black_hole_that_heals_loses_nothing(server: ChaosServer) -> None:
 
 
 def test_a_stalled_reader_closes_its_window_until_it_heals() -> None:
-    with ChaosServer(buffer=65536) as server, socket.create_connection(server.address, timeout=0.2) as sock:
-        server.script("request:0 stall")
-        server.handle("/", lambda request: Answer(body=str(len(request.body)).encode()))
+    scripted = ChaosServer(buffer=65536)
+    scripted.script("request:0 stall")
+    scripted.handle("/", lambda request: Answer(body=str(len(request.body)).encode()))
+    with scripted as server, socket.create_connection(server.address, timeout=0.2) as sock:
         body = memoryview(bytes(12_000_000))
         sock.sendall(b"PUT / HTTP/1.1\r\nContent-Length: 12000000\r\nConnection: close\r\n\r\n")
         server.wait_for("fault")
