@@ -131,9 +131,7 @@ def clients(backend: str, context: Any) -> dict[str, Callable[[], Any]]:
         except ImportError:
             pass
         else:
-            found["httpx-aiohttp"] = lambda: httpx_aiohttp.HttpxAiohttpClient(
-                verify=verify, limits=limits, timeout=60
-            )
+            found["httpx-aiohttp"] = lambda: httpx_aiohttp.HttpxAiohttpClient(verify=verify, limits=limits, timeout=60)
     return found
 
 
@@ -145,7 +143,7 @@ async def one_round(client: Any, url: str, work: Work) -> tuple[float, float]:
     async def worker(count: int) -> None:
         for _ in range(count):
             response = await (client.post(url, content=body) if body else client.get(url))
-            assert response.status_code == 200  # noqa: S101, PLR2004 - a wrong answer makes the figure worthless
+            assert response.status_code == 200
 
     async with anyio.create_task_group() as group:  # open the connections
         for _ in range(work.concurrency):
@@ -204,10 +202,10 @@ def main() -> int:
 
         identity = self_signed()
     command = [sys.executable, "-c", _SERVER, str(arguments.download)]
-    with subprocess.Popen(  # noqa: S603 - our own text
+    with subprocess.Popen(
         [*command, *([] if identity is None else [str(identity.pem_file)])], stdout=subprocess.PIPE, text=True
     ) as server:
-        assert server.stdout is not None  # noqa: S101 - a pipe was asked for
+        assert server.stdout is not None
         port = int(server.stdout.readline())
         rows: list[Row] = []
         try:
@@ -230,10 +228,10 @@ def main() -> int:
             server.terminate()
     if arguments.json:
         about = {"python": platform.python_version(), "machine": platform.platform(), "backend": arguments.backend}
-        print(json.dumps({"about": about, "rows": [asdict(row) for row in rows]}, indent=1))  # noqa: T201 - its purpose
+        print(json.dumps({"about": about, "rows": [asdict(row) for row in rows]}, indent=1))
     else:
-        print(f"{arguments.backend}, Python {platform.python_version()}, {platform.platform()}")  # noqa: T201
-        print(table(rows))  # noqa: T201 - its purpose
+        print(f"{arguments.backend}, Python {platform.python_version()}, {platform.platform()}")
+        print(table(rows))
     return 0
 
 

@@ -39,8 +39,8 @@ __all__ = [
     "DeadlineExceeded",
     "Delivery",
     "Failure",
-    "HeartbeatLost",
     "Heartbeat",
+    "HeartbeatLost",
     "HoldwireError",
     "Keepalive",
     "Kind",
@@ -85,7 +85,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
     home = _HOME_OF.get(name)
     if home is None:
         message = f"module {__name__!r} has no attribute {name!r}"

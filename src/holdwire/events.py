@@ -237,7 +237,7 @@ class Observers:
         for member in self._members:
             try:
                 member.on_event(event)
-            except Exception:  # noqa: BLE001 - the guard itself: telemetry cannot break I/O
+            except Exception:
                 if type(member) not in self._reported:
                     self._reported.add(type(member))
                     logger.warning(

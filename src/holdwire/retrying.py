@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .policy.budget import Budget
+    from .policy.failure import Failure
     from .policy.retry import Outcome, Verdict
 
 __all__ = ["Retrier", "RetryPolicy", "pause"]
@@ -30,11 +31,11 @@ _LEAST_ATTEMPT: Final = 0.001
 """Seconds below which another attempt makes no sense before a deadline."""
 
 
-def _default_stop() -> Any:
+def _default_stop() -> Callable[[Any], bool]:
     return tenacity.stop_after_attempt(4)
 
 
-def _default_wait() -> Any:
+def _default_wait() -> Callable[[Any], float]:
     return tenacity.wait_random_exponential(0.1, max=2)
 
 
@@ -75,7 +76,7 @@ class RetryPolicy:
                 message = f"RetryPolicy: {name} must be a tenacity strategy, for example tenacity.{name}_..."
                 raise TypeError(message)
         statuses = frozenset(self.statuses)
-        if bad := [status for status in statuses if type(status) is not int or not 400 <= status <= 599]:  # noqa: PLR2004 - error statuses
+        if bad := [status for status in statuses if type(status) is not int or not 400 <= status <= 599]:
             message = f"RetryPolicy: statuses may hold error statuses 400 to 599, not {bad!r}"
             raise ValueError(message)
         object.__setattr__(self, "statuses", statuses)
@@ -103,7 +104,7 @@ class RetryPolicy:
 class Retrier:
     """The retry state of one request; made when its first attempt ends without an answer."""
 
-    __slots__ = ("_budget", "_deadline", "_policy", "_rules", "_state", "attempts", "history")
+    __slots__ = ("_budget", "_deadline", "_policy", "_rules", "_state", "attempts", "earlier", "history")
 
     def __init__(
         self, policy: RetryPolicy, rules: Rules, budget: Budget, *, deadline: float | None, began: float
@@ -115,6 +116,8 @@ class Retrier:
         self.history = History()
         self.attempts = 1
         """Attempts made, counted by the stop rule or not."""
+        self.earlier: list[Failure] = []
+        """The failures after which the request was sent again."""
         self._state = tenacity.RetryCallState(
             retry_object=tenacity.Retrying(stop=policy.stop, wait=policy.wait), fn=None, args=(), kwargs={}
         )

@@ -21,7 +21,8 @@ _said: set[str] = set()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Testing:
     """What ``set_testing`` switched: ``attempts`` is the most that are made of a request, None as the policy says;
-    ``pauses`` whether there is any pause between them."""
+    ``pauses`` whether there is any pause between them.
+    """
 
     attempts: int | None = None
     pauses: bool = True

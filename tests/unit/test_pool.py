@@ -97,9 +97,7 @@ class Bench:
         self.fail: Callable[[], Exception] | None = None
         self.gate: anyio.Event | None = None
         observers = Observers([SimpleNamespace(on_event=self.events.append)])
-        self.pool = Pool(
-            self.connect, limits=PoolLimits(**limits), sharable=lambda _: False, notify=observers
-        )
+        self.pool = Pool(self.connect, limits=PoolLimits(**limits), sharable=lambda _: False, notify=observers)
 
     async def connect(self, attempt: Attempt) -> HttpConnection:
         if self.gate is not None:
@@ -110,7 +108,9 @@ class Bench:
         self.opened.append(connection)
         return connection
 
-    async def acquire(self, origin: Origin = A, *, pool_timeout: float | None = None, look: bool = False) -> FakeConnection:
+    async def acquire(
+        self, origin: Origin = A, *, pool_timeout: float | None = None, look: bool = False
+    ) -> FakeConnection:
         request = Request(b"GET", origin, b"/", [], timeouts=Timeouts(pool=pool_timeout))
         connection = await self.pool.acquire(Attempt(request), look=look)
         assert isinstance(connection, FakeConnection)
@@ -203,14 +203,13 @@ async def test_a_grant_that_meets_a_cancelled_waiter_goes_to_the_next_one() -> N
         connection = await bench.acquire()
         connection.done()  # where the loop delivers what was granted before it cancels
 
-    async with anyio.create_task_group() as outer:
-        async with anyio.create_task_group() as group:
-            group.start_soon(cancelled_request)
-            await anyio.wait_all_tasks_blocked()
-            outer.start_soon(request)
-            await anyio.wait_all_tasks_blocked()
-            held.done()  # granted to the first waiter, which is cancelled before it runs
-            group.cancel_scope.cancel()
+    async with anyio.create_task_group() as outer, anyio.create_task_group() as group:
+        group.start_soon(cancelled_request)
+        await anyio.wait_all_tasks_blocked()
+        outer.start_soon(request)
+        await anyio.wait_all_tasks_blocked()
+        held.done()  # granted to the first waiter, which is cancelled before it runs
+        group.cancel_scope.cancel()
     assert len(got) == 1
     assert bench.pool.size == 1
 
@@ -290,9 +289,16 @@ async def test_a_connection_idle_for_too_long_is_closed_without_any_request() ->
     bench = Bench(idle=0.01)
     first = await bench.acquire()
     first.done()
-    with anyio.fail_after(5):
-        while first.close_reason is None:
-            await anyio.sleep(0.01)
+    closed = anyio.Event()
+    forward = first.on_end
+
+    def ended(*args: Any) -> None:
+        assert forward is not None
+        forward(*args)
+        closed.set()
+
+    first.on_end = ended
+    await closed.wait()
     assert first.close_reason is CloseReason.IDLE
     assert bench.pool.size == 0
 

@@ -7,7 +7,9 @@ import pytest
 from holdwire.http.parser import MAX_HEAD, MAX_INTERIM, MAX_QUIET, ResponseReader, Truncated, Violation
 
 
-def read(raw: bytes, *, method: bytes = b"GET", eof: bool = False, step: int | None = None) -> tuple[ResponseReader, bytes]:
+def read(
+    raw: bytes, *, method: bytes = b"GET", eof: bool = False, step: int | None = None
+) -> tuple[ResponseReader, bytes]:
     reader = ResponseReader()
     reader.begin(method)
     for start in range(0, len(raw), step or len(raw)):
@@ -19,21 +21,61 @@ def read(raw: bytes, *, method: bytes = b"GET", eof: bool = False, step: int | N
 
 CASES = {
     "content-length": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"GET", 200, b"hello", True),
-    "chunked": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: 1\r\n\r\n", b"GET", 200, b"abcde", True),
+    "chunked": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: 1\r\n\r\n",
+        b"GET",
+        200,
+        b"abcde",
+        True,
+    ),
     "bare LF": (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", b"GET", 200, b"hi", True),
     "folded header": (b"HTTP/1.1 200 OK\r\nX-Long: a\r\n  b\r\nContent-Length: 1\r\n\r\nz", b"GET", 200, b"z", True),
     "no reason phrase": (b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\nz", b"GET", 200, b"z", True),
     "transfer-encoding wins over content-length and closes": (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", b"GET", 200, b"a", False),
-    "says close": (b"HTTP/1.1 200 OK\r\nConnection: foo, Close\r\nContent-Length: 1\r\n\r\nz", b"GET", 200, b"z", False),
-    "HTTP/1.0 is never reused": (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nz", b"GET", 200, b"z", False),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        b"GET",
+        200,
+        b"a",
+        False,
+    ),
+    "says close": (
+        b"HTTP/1.1 200 OK\r\nConnection: foo, Close\r\nContent-Length: 1\r\n\r\nz",
+        b"GET",
+        200,
+        b"z",
+        False,
+    ),
+    "HTTP/1.0 is never reused": (
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nz",
+        b"GET",
+        200,
+        b"z",
+        False,
+    ),
     "204 has no body": (b"HTTP/1.1 204 No Content\r\n\r\n", b"GET", 204, b"", True),
-    "304 has no body whatever it says": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", b"GET", 304, b"", True),
+    "304 has no body whatever it says": (
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+        b"GET",
+        304,
+        b"",
+        True,
+    ),
     "HEAD with a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"HEAD", 200, b"", True),
     "HEAD with chunked": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"HEAD", 200, b"", True),
     "interim responses are skipped": (
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n", b"GET", 201, b"", True),
-    "Latin-1 header value": (b"HTTP/1.1 200 OK\r\nX-Name: caf\xe9\r\nContent-Length: 0\r\n\r\n", b"GET", 200, b"", True),
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+        b"GET",
+        201,
+        b"",
+        True,
+    ),
+    "Latin-1 header value": (
+        b"HTTP/1.1 200 OK\r\nX-Name: caf\xe9\r\nContent-Length: 0\r\n\r\n",
+        b"GET",
+        200,
+        b"",
+        True,
+    ),
     "status 999": (b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", b"GET", 999, b"", True),
 }
 
@@ -77,7 +119,9 @@ def test_trailers_are_not_added_to_the_headers() -> None:
         b"HTTP/1.1 204 No Content\r\n\r\nX",
     ],
 )
-def test_stray_bytes_after_a_response_make_the_connection_unusable_and_leave_the_response_alone(raw: bytes, step: int | None) -> None:
+def test_stray_bytes_after_a_response_make_the_connection_unusable_and_leave_the_response_alone(
+    raw: bytes, step: int | None
+) -> None:
     reader, body = read(raw, step=step)
     assert reader.complete
     assert reader.stray
@@ -129,7 +173,8 @@ VIOLATIONS = {
     "a head without end": b"HTTP/1.1 200 OK\r\n" + b"X-Pad: " + b"a" * MAX_HEAD + b"\r\n",
     "interim responses without end": b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM + 1),
     "chunk extensions without end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;" + b"a" * (MAX_QUIET + 9),
-    "trailers without end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * (MAX_QUIET // 4),
+    "trailers without end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    + b"A: b\r\n" * (MAX_QUIET // 4),
 }
 
 

@@ -171,5 +171,5 @@ class HttpConnection(abc.ABC):
         if self.on_end is not None:
             self.on_end(self, reason, failure)
 
-    def _ended(self) -> None:
+    def _ended(self) -> None:  # noqa: B027 - most have nothing to let go of
         """For what a subclass has to let go of."""

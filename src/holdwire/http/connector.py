@@ -158,9 +158,7 @@ class Connector:
             await trace(f"{name}.started", info)
         try:
             if self._uds is not None:
-                dialled = await dial_unix(
-                    self._uds, host=origin.host, port=origin.port, timeout=_left(deadline)
-                )
+                dialled = await dial_unix(self._uds, host=origin.host, port=origin.port, timeout=_left(deadline))
             else:
                 dialled = await dial(
                     origin.host,

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ..policy.failure import Failure
     from ..policy.retry import Verdict
     from ..retrying import RetryPolicy
-    from .connection import HttpConnection
     from .messages import Headers, Origin, Request, Response
     from .pool import Pool
 
@@ -82,45 +81,66 @@ class Exchange:
         self._budget(request.origin).deposit(began)
         safe = request.method in _SAFE_METHODS if request.marked is None else request.marked
         retrier: Retrier | None = None
-        earlier: tuple[Failure, ...] = ()
         fresh = False
         while True:
             attempt = Attempt(request, 1 if retrier is None else retrier.attempts, retrier)
-            connection: HttpConnection | None = None
+            response: Response | None = None
+            error: HoldwireError | None = None
             try:
                 connection = await pool.acquire(attempt, fresh=fresh, look=not safe)
                 response = await connection.exchange(attempt)
             except _NOT_ON_THE_WIRE:
                 raise
             except HoldwireError as exc:
-                outcome = self._outcome(request, attempt, exc)
-                if retrier is None:
-                    retrier = self._retrier(request, began)
-                verdict, delay = retrier.judge(outcome, exc)
-                self._tell(request, attempt, exc, verdict, retrier, delay)
-                exc.attempts = retrier.attempts - verdict.retries
-                exc.verdict = verdict
-                exc.earlier = earlier
-                if not verdict.retries:
-                    pool.origin_stats(request.origin).failed += 1
-                    raise
-                if exc.failure is not None:
-                    earlier = (*earlier, exc.failure)
+                error = exc
             else:
                 connection.last_context = request.context
                 response.body.on_end = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
                 if response.status not in self._statuses:
                     return response
-                outcome = self._status_outcome(request, attempt, response)
-                if retrier is None:
-                    retrier = self._retrier(request, began)
-                verdict, delay = retrier.judge(outcome, None)
-                if not verdict.retries:
+            if retrier is None:
+                retrier = self._retrier(request, began)
+            if error is not None:
+                fresh, delay = self._after_error(request, attempt, error, retrier)
+            else:
+                assert response is not None  # noqa: S101 - no error, so there is one
+                again = self._after_status(request, attempt, response, retrier)
+                if again is None:
                     return response
-                self._retried(request, verdict, retrier, delay, status=response.status)
+                fresh, delay = again
                 await discard(response)
-            fresh = verdict.fresh_connection
             await pause(delay)
+
+    def _after_error(
+        self, request: Request, attempt: Attempt, error: HoldwireError, retrier: Retrier
+    ) -> tuple[bool, float]:
+        """Whether the next attempt needs a fresh connection, and the pause before it.
+
+        Raises:
+            HoldwireError: ``error``, with all that is known, if there is no next attempt.
+        """
+        verdict, delay = retrier.judge(self._outcome(request, attempt, error), error)
+        self._tell(request, attempt, error, verdict, retrier, delay)
+        if verdict.retries:
+            if error.failure is not None:
+                retrier.earlier.append(error.failure)
+            return verdict.fresh_connection, delay
+        error.attempts = retrier.attempts
+        error.verdict = verdict
+        error.earlier = tuple(retrier.earlier)
+        error.add_note(_summary(error))
+        self._pool.origin_stats(request.origin).failed += 1
+        raise error
+
+    def _after_status(
+        self, request: Request, attempt: Attempt, response: Response, retrier: Retrier
+    ) -> tuple[bool, float] | None:
+        """The same for a response that may not be the answer; None if it is."""
+        verdict, delay = retrier.judge(self._status_outcome(request, attempt, response), None)
+        if not verdict.retries:
+            return None
+        self._retried(request, verdict, retrier, delay, status=response.status)
+        return verdict.fresh_connection, delay
 
     def _budget(self, origin: Origin) -> Budget:
         budget = self._budgets.get(origin)
@@ -129,9 +149,7 @@ class Exchange:
         return budget
 
     def _retrier(self, request: Request, began: float) -> Retrier:
-        return Retrier(
-            self._policy, self._rules, self._budget(request.origin), deadline=request.deadline, began=began
-        )
+        return Retrier(self._policy, self._rules, self._budget(request.origin), deadline=request.deadline, began=began)
 
     # --- what an attempt's end means ---
 
@@ -294,6 +312,15 @@ class _BodyWatch:
                 verdict=exc.verdict,
             )
         )
+
+
+def _summary(error: HoldwireError) -> str:
+    """What a person needs to know beyond the failure itself: one line."""
+    verdict = error.verdict
+    assert verdict is not None  # noqa: S101 - it was just set
+    safe = "it is safe to send it again" if verdict.safe_to_retry else "it may have been processed"
+    tried = "1 attempt" if error.attempts == 1 else f"{error.attempts} attempts"
+    return f"holdwire: {tried}; not sent again because {verdict.explanation}; {safe}"
 
 
 def is_repeatable(request: Request) -> bool:

@@ -26,13 +26,12 @@ from ..policy import diagnosis
 from ..policy.evidence import black_hole, window_closed
 from ..policy.kind import Kind
 from ..policy.phase import Phase
-from .connection import Attempt
 
 if TYPE_CHECKING:
     from ..events import Observers
     from ..net.runtime import TimerHandle
     from ..policy.settings import Keepalive
-    from .connection import HttpConnection
+    from .connection import Attempt, HttpConnection
     from .exchange import Exchange
     from .pool import Pool
 
@@ -140,9 +139,7 @@ class PathWatch:
             if connection.waiting is attempt and not attempt.received:
                 attempt.replaced = True
                 wire = connection.wire
-                wire.latch(
-                    diagnosis.local(Kind.HEARTBEAT_LOST, phase=wire.phase, facts=wire.facts(), detail=reason)
-                )
+                wire.latch(diagnosis.local(Kind.HEARTBEAT_LOST, phase=wire.phase, facts=wire.facts(), detail=reason))
                 connection.end(CloseReason.FAILURE, wire.failure, abort=True)
             pool.on_idle(replacement)
 

@@ -72,13 +72,8 @@ class AsyncioChannel(Channel):
         if self._fd < 0:
             raise ClosedResourceError
         if eager:
-            try:
-                count = self._sock.recv_into(self._buffer)
-            except (BlockingIOError, InterruptedError):
-                pass
-            else:
-                if count:
-                    sink(self._buffer[:count])
+            count = self._receive_now(sink)
+            if count is not None:
                 return count
         future: asyncio.Future[int | BaseException] = self._loop.create_future()
         self._reader = future
@@ -99,6 +94,15 @@ class AsyncioChannel(Channel):
         if outcome.__class__ is int:
             return outcome  # type: ignore[return-value]  # the class was just compared
         raise _fresh(outcome)
+
+    def _receive_now(self, sink: Callable[[memoryview], object]) -> int | None:
+        try:
+            count = self._sock.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return None
+        if count:
+            sink(self._buffer[:count])
+        return count
 
     async def wait_writable(self, timeout: float | None, *, until_input: bool) -> int:
         if self._writer is not None:

@@ -281,7 +281,6 @@ class TrioRuntime(Runtime):
             self._watchers.clear()
             epoll.close()
 
-
     async def _run_timers(self) -> None:
         while True:
             due = self._heap[0][0] if self._heap else float("inf")

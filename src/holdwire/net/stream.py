@@ -12,13 +12,14 @@ Not responsible for connecting (``dial``), TLS, or deciding what a failure means
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import struct
 import time
 from typing import TYPE_CHECKING, Any
 
-from anyio import BusyResourceError, ClosedResourceError
+from anyio import ClosedResourceError
 from anyio.abc import SocketAttribute
 
 from ..errors import ClosedError, ConnectionLost, DeadlineExceeded, HeartbeatLost
@@ -56,7 +57,7 @@ class SocketStream(Wire):
 
     def __init__(self, sock: socket.socket, *, host: str, port: int = 0, via: str | None = None) -> None:
         super().__init__()
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003 - the socket module's signature
         self._sock = sock
         self.runtime: Runtime = current()
         self._channel: Channel = self.runtime.channel(sock)
@@ -80,9 +81,8 @@ class SocketStream(Wire):
     # --- reading ---
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if not self._carry:
-            if not await self.read_into(self._keep, timeout):
-                return b""
+        if not self._carry and not await self.read_into(self._keep, timeout):
+            return b""
         data = self._carry
         if len(data) <= max_bytes:
             self._carry = b""
@@ -105,8 +105,6 @@ class SocketStream(Wire):
             count = await self._channel.receive(sink, timeout, eager=self._eager)
         except ClosedResourceError:
             raise self._ended() from None
-        except BusyResourceError:
-            raise
         except TimeoutError as exc:
             if exc.errno is not None:  # the kernel's ETIMEDOUT is a TimeoutError too
                 raise self._fail(exc, "recv") from exc
@@ -382,10 +380,8 @@ class SocketStream(Wire):
             return
         self._closed = True
         self._channel.detach()
-        try:
+        with contextlib.suppress(OSError):  # a Unix socket, or a peer that is gone: close does it
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ABORT)
-        except OSError:  # a Unix socket, or a peer that is gone: close does it
-            pass
         self._sock.close()
 
     def drop(self) -> None:

@@ -83,9 +83,7 @@ def from_errno(
 def from_eai(name: str, *, facts: Facts, number: int | None = None, detail: str | None = None) -> Failure:
     """Name resolution failed with an EAI code, by name; ``IDNA`` for a name that cannot be encoded."""
     found = taxonomy.of_eai(name)
-    return _worded(
-        _made(found, Phase.DNS, facts, detail).evolve(syscall="getaddrinfo", errno=number, errno_name=name)
-    )
+    return _worded(_made(found, Phase.DNS, facts, detail).evolve(syscall="getaddrinfo", errno=number, errno_name=name))
 
 
 def from_eof(

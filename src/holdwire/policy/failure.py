@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .kind import Action, Category, FaultSide, Kind
-from .phase import Delivery, Phase, Sent
 
 if TYPE_CHECKING:
     from typing import Any, Self
 
+    from .phase import Delivery, Phase, Sent
     from .tcp_info import TcpInfo
 
 __all__ = ["Failure", "TlsDetail"]

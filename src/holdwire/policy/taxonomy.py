@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What a code means: ``kind``, sort of trouble, the most that may be done about it, whose fault it most likely is."""
+    """What a code means: kind, sort of trouble, the most that may be done about it, whose fault it most likely is."""
 
     kind: Kind
     category: Category
@@ -99,8 +99,7 @@ _CONNECTING: Final[dict[str, Classification]] = {
     **{
         name: Classification(found.kind, found.category, _A.ADDRESS, found.fault_side)
         for name, found in ERRNO.items()
-        if found.category in {_C.PEER_CLOSED, _C.TIMED_OUT, _C.UNREACHABLE}
-        and name not in {"ECONNREFUSED", "ENOTCONN"}
+        if found.category in {_C.PEER_CLOSED, _C.TIMED_OUT, _C.UNREACHABLE} and name not in {"ECONNREFUSED", "ENOTCONN"}
     },
     "ENOPROTOOPT": Classification(_K.HOST_UNREACHABLE, _C.UNREACHABLE, _A.ADDRESS, _S.PATH),
     "ENOTCONN": _BUG,
@@ -112,6 +111,10 @@ _UNIX: Final[dict[str, Classification]] = {
     "EAGAIN": Classification(_K.NO_BUFFER_SPACE_AVAILABLE, _C.LOCAL_RESOURCE, _A.BACK_OFF, _S.PEER),
 }
 """Where connecting a Unix socket differs: the file is missing, or the listener's backlog is full."""
+
+_BOUND: Final = {"EADDRNOTAVAIL": Classification(_K.ADDRESS_NOT_AVAILABLE, _C.CONFIGURATION, _A.NEVER, _S.LOCAL)}
+"""Where connecting differs when the caller chose the local address: it is none of this host's."""
+_CLOSED_BY_US: Final = dict.fromkeys(("EBADF", "ENOTSOCK", "ECANCELED", "EPIPE", "ENOTCONN"), _OURS)
 
 EAI: Final[dict[str, Classification]] = {
     "EAI_AGAIN": Classification(_K.NAME_RESOLUTION_ERROR, _C.DNS, _A.BACK_OFF, _S.PATH),
@@ -247,22 +250,17 @@ def of_errno(
         bound: Whether the caller chose the local address.
         overrides: The user's own opinion, by name.
     """
-    if name is None:
-        return _UNKNOWN
-    if overrides is not None and name in overrides:
-        return overrides[name]
-    if ours and name in {"EBADF", "ENOTSOCK", "ECANCELED", "EPIPE", "ENOTCONN"}:
-        return _OURS
     if connected is None:
         connected = phase is not Phase.CONNECT
+    tables: list[Mapping[str, Classification]] = [overrides or {}]
+    if ours:
+        tables.append(_CLOSED_BY_US)
     if not connected:
-        if unix and name in _UNIX:
-            return _UNIX[name]
-        if bound and name == "EADDRNOTAVAIL":
-            return Classification(_K.ADDRESS_NOT_AVAILABLE, _C.CONFIGURATION, _A.NEVER, _S.LOCAL)
-        if name in _CONNECTING:
-            return _CONNECTING[name]
-    return ERRNO.get(name, _UNKNOWN)
+        tables += [_UNIX] * unix + [_BOUND] * bound + [_CONNECTING]
+    for table in (*tables, ERRNO):
+        if name in table:
+            return table[name]
+    return _UNKNOWN
 
 
 def of_eai(name: str) -> Classification:

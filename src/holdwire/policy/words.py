@@ -128,7 +128,7 @@ _ROWS: Final[tuple[tuple[Callable[[Failure], bool], str, str], ...]] = (
     ),
     (
         lambda f: f.kind is Kind.CONNECTION_RESET and f.phase is Phase.RESPONSE_BODY,
-        "The peer reset the connection in the middle of the answer: its program crashed or was killed, or a box cut it.",
+        "The peer reset the connection in the middle of the answer: its program crashed, or a box on the path cut it.",
         "Look at the server's and balancer's logs at this time.",
     ),
     (

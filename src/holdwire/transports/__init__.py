@@ -1,0 +1,1 @@
+"""The drop-in transports; the only place that imports httpx, httpcore, httpx2 and httpcore2."""

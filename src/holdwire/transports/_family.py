@@ -72,4 +72,3 @@ class Family:
         translated = self.error(name)(str(exc))
         setattr(translated, "failure", exc.failure)  # noqa: B010 - the attribute is the class's, made above
         return translated
-

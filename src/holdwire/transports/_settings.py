@@ -12,7 +12,6 @@ from ..http.client import ClientSettings
 from ..http.pool import PoolLimits
 from ..policy.profiles import Profile
 from ..policy.profiles import profile as named_profile
-from ..policy.settings import Keepalive, PoolPolicy
 from ..retrying import RetryPolicy
 from ..telemetry import default_observer
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..events import Observer
+    from ..policy.settings import Keepalive, PoolPolicy
 
 __all__ = ["Unset", "client_settings"]
 

@@ -72,7 +72,7 @@ class NetworkStream:
         if info == "is_readable":
             return self.wire.closed or self.wire.look() is not Look.QUIET
         attribute = _ATTRIBUTES.get(info)
-        return None if attribute is None else self.wire.extra(attribute, None)
+        return None if attribute is None else self.wire.extra(attribute, None)  # noqa: S610 - anyio's typed attributes, no database
 
     @contextlib.contextmanager
     def _mapped(self, error: str, timeout: str) -> Iterator[None]:
