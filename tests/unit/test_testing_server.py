@@ -284,6 +284,8 @@ def test_a_fin_is_no_reset_even_when_input_is_unread(plain: ChaosServer) -> None
     fetch(connection)
     connection.sock.sendall(GET)
     assert read_all(connection.sock) == (b"", None)
+    plain.wait_for("closed")
+    assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
     connection.close()
 
 
@@ -372,10 +374,10 @@ def test_a_closed_port_refuses_and_heals_on_the_same_port(plain: ChaosServer) ->
 
 
 def test_a_script_closes_the_port_before_its_connection(plain: ChaosServer) -> None:
-    plain.script("connect refuse=0.05", "connect rst")
+    plain.script("connect refuse", "connect rst")
     with pytest.raises(ConnectionRefusedError):
         dial(plain)
-    plain.wait_for(lambda: plain.listening)
+    plain.heal()
     dial(plain).close()
     sock = dial(plain)
     assert isinstance(read_all(sock)[1], ConnectionResetError)
@@ -383,13 +385,82 @@ def test_a_script_closes_the_port_before_its_connection(plain: ChaosServer) -> N
 
 
 def test_the_port_closes_between_two_connections(plain: ChaosServer) -> None:
-    plain.script("", "connect refuse=0.05")
+    plain.script("", "connect refuse")
     dial(plain).close()
     plain.wait_for(lambda: not plain.listening)
     with pytest.raises(ConnectionRefusedError):
         dial(plain)
-    plain.wait_for(lambda: plain.listening)
+    plain.heal()
     assert ask(plain) == b"hello\n"
+
+
+def test_a_scripted_refusal_ends_by_itself(plain: ChaosServer) -> None:
+    plain.script("connect refuse=0.01")
+    plain.wait_for("listener", count=2)
+    assert [entry.detail for entry in plain.journal.entries("listener")] == ["refuse", "open"]
+    assert ask(plain) == b"hello\n"
+
+
+def test_an_old_timer_does_not_open_a_port_that_was_closed_again(plain: ChaosServer) -> None:
+    plain.refuse(0.02)
+    plain.heal()
+    plain.refuse()
+    plain.script("", "")
+    with pytest.raises(TimeoutError):
+        plain.wait_for(lambda: plain.listening, timeout=0.1)
+    plain.heal()
+    assert plain.listening
+
+
+def test_an_opening_port_does_not_wake_stalled_connections(plain: ChaosServer) -> None:
+    plain.script("request:0 stall")
+    sock = dial(plain)
+    sock.sendall(CLOSING_GET)
+    plain.wait_for("fault")
+    plain.refuse(0.01)
+    plain.wait_for(lambda: plain.listening)
+    sock.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        sock.recv(1)
+    sock.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a black hole needs Linux")
+def test_a_scripted_black_hole_delays_the_connect(plain: ChaosServer) -> None:
+    plain.script("connect black_hole")
+    with pytest.raises(TimeoutError):
+        socket.create_connection(plain.address, timeout=0.02)
+    plain.heal()
+    assert ask(plain) == b"hello\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a black hole needs Linux")
+def test_a_connection_falls_into_a_black_hole_and_comes_back(plain: ChaosServer) -> None:
+    plain.script("idle:0 black_hole=0.05")
+    connection = client(plain)
+    assert fetch(connection) == b"hello\n"
+    plain.wait_for("fault")
+    assert fetch(connection) == b"hello\n"
+    connection.close()
+
+
+def test_a_damaged_handshake_fails(secure: ChaosServer) -> None:
+    secure.script("handshake:0 corrupt=5", "handshake:10 drip=100000; response:0 rst")
+    with pytest.raises(ssl.SSLError):
+        dial(secure)
+    with dial(secure) as sock:
+        sock.sendall(GET)
+        assert isinstance(read_all(sock)[1], RESET_ERRORS)
+
+
+def test_a_client_that_does_not_trust_it_is_seen_to_leave(secure: ChaosServer) -> None:
+    with (
+        pytest.raises(ssl.SSLCertVerificationError),
+        socket.create_connection(secure.address, timeout=TIMEOUT) as sock,
+    ):
+        ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+    secure.wait_for("closed")
+    assert "UNKNOWN_CA" in secure.journal.entries("closed")[0].detail.upper()
 
 
 def test_a_rolling_restart_resets_everybody_and_comes_back(plain: ChaosServer) -> None:
@@ -514,6 +585,47 @@ def test_waiting_in_vain_tells_the_story(plain: ChaosServer) -> None:
     plain.wait_for("closed")
     with pytest.raises(TimeoutError, match=r"(?s)'executed' \(x1\) did not happen.*connected"):
         plain.wait_for("executed", timeout=0.01)
+
+
+def test_it_runs_once_at_a_time_and_a_taken_port_is_an_error(plain: ChaosServer) -> None:
+    with pytest.raises(RuntimeError, match="runs already"):
+        plain.__enter__()
+    with pytest.raises(OSError, match="in use"):
+        ChaosServer(port=plain.address[1]).__enter__()
+
+
+def test_the_books_can_be_cleared(plain: ChaosServer) -> None:
+    ask(plain)
+    plain.wait_for("closed")
+    plain.ledger.clear()
+    plain.journal.clear()
+    assert (plain.ledger.count(), str(plain.journal)) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+    ],
+)
+def test_broken_requests_are_rejected_and_not_executed(plain: ChaosServer, head: bytes) -> None:
+    with dial(plain) as sock:
+        sock.sendall(head)
+        assert read_all(sock) == (b"", None)
+    plain.wait_for("rejected")
+    assert plain.ledger.count() == 0
+
+
+def test_trailers_of_an_upload_are_read_and_unknown_statuses_have_a_phrase(plain: ChaosServer) -> None:
+    plain.answer("/", Answer(status=299, trailers=(("x", "y"),), framing=Framing.CHUNKED, close=True))
+    with dial(plain) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;ext\r\nz\r\n0\r\na: b\r\n\r\n")
+        data, _ = read_all(sock)
+    assert data.startswith(b"HTTP/1.1 299 Unknown\r\n")
+    assert data.endswith(b"0\r\nx: y\r\n\r\n")
+    assert plain.ledger.executions()[0].size == 1
 
 
 def test_its_end_resets_what_stands_and_frees_the_port() -> None:

@@ -133,6 +133,18 @@ def test_a_sweep_over_a_scenario_that_never_ends_says_so() -> None:
         scenario()
 
 
+def test_it_can_be_installed_under_holdwire() -> None:
+    dial = pytest.importorskip("holdwire.net.dial")
+    before = dial.socket_factory
+    with SocketPlan("connect() errno=EMFILE").installed() as plan:
+        sock = dial.socket_factory(socket.AF_INET, socket.SOCK_STREAM, 0)
+        assert isinstance(sock, FaultySocket)
+        assert sock.connect_ex(("127.0.0.1", 1)) == errno.EMFILE
+        assert plan.calls[Point.CALL_CONNECT] == 1
+        sock.close()
+    assert dial.socket_factory is before
+
+
 def test_only_calls_can_be_planned() -> None:
     with pytest.raises(ValueError, match="SocketPlan has no point request"):
         SocketPlan("request rst")

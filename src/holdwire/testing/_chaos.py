@@ -81,6 +81,8 @@ class Chaos(abc.ABC):
         self._sprinkled: list[tuple[Script, float]] = []
         self._connections: dict[int, Connection] = {}
         self._accepted = 0
+        self._shuts = 0
+        """Counts openings and closings of the port."""
         self._listener: Listener | None = None
         self._tasks: TaskGroup | None = None
 
@@ -175,9 +177,11 @@ class Chaos(abc.ABC):
         """
 
         def swallow() -> None:
-            self._shut(Action.BLACK_HOLE, seconds)
+            self._shut(Action.BLACK_HOLE, None)
             for connection in self._connections.values():
                 connection.faulty.link.black_hole()
+            if seconds is not None:
+                self._running[1].start_soon(self._after, seconds, self._shuts, self._heal)
 
         self._tell(swallow)
 
@@ -265,21 +269,28 @@ class Chaos(abc.ABC):
             listener.refuse()
         else:
             listener.swallow()
+        self._shuts += 1
         self.journal.note("listener", detail=action)
         if seconds is not None:
-            tasks.start_soon(self._reopen, seconds)
+            tasks.start_soon(self._after, seconds, self._shuts, self._open)
 
-    async def _reopen(self, seconds: float) -> None:
+    async def _after(self, seconds: float, shut: int, command: Callable[[], None]) -> None:
+        """Run ``command`` later, unless the port has been opened or shut again meanwhile."""
         await anyio.sleep(seconds)
-        self._heal()
+        if shut == self._shuts:
+            command()
+
+    def _open(self) -> None:
+        self._running[0].open()
+        self._shuts += 1
+        self.journal.note("listener", detail="open")
+        self._prepare_next()
 
     def _heal(self) -> None:
-        self._running[0].open()
         for connection in self._connections.values():
             connection.faulty.link.black_hole(drop=False)
             connection.faulty.heal()
-        self.journal.note("listener", detail="open")
-        self._prepare_next()
+        self._open()
 
     def _end(self, how: Callable[[Link], None], name: str, *, idle: bool) -> None:
         self._tell(lambda: self._end_all(how, name, idle=idle))

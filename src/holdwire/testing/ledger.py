@@ -116,11 +116,13 @@ class Journal:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._entries: list[Entry] = []
+        self._counts: Counter[str] = Counter()
 
     def note(self, what: str, connection: int = 0, detail: str = "") -> None:
         """Add an entry and wake those who wait."""
         with self._changed:
             self._entries.append(Entry(what=what, connection=connection, detail=detail))
+            self._counts[what] += 1
             self._changed.notify_all()
 
     def entries(self, what: str | None = None) -> list[Entry]:
@@ -132,6 +134,7 @@ class Journal:
         """Forget everything."""
         with self._changed:
             self._entries.clear()
+            self._counts.clear()
 
     def wait_for(self, what: str | Callable[[], bool], *, count: int = 1, timeout: float = 5.0) -> None:
         """Block this thread until ``count`` entries ``what`` are there, or until ``what()`` is true.
@@ -166,7 +169,7 @@ class Journal:
 
     def _holds(self, what: str | Callable[[], bool], count: int) -> bool:
         if isinstance(what, str):
-            return sum(entry.what == what for entry in self._entries) >= count
+            return self._counts[what] >= count
         return what()
 
     def __str__(self) -> str:
