@@ -31,7 +31,8 @@ class Instrumented(enum.Flag):
 
     NOT = 0
     GLOBALLY = enum.auto()
-    """The class of its transport is wrapped: ``HTTPXClientInstrumentor().instrument()``."""
+    """Its requests pass the wrapped class of its transport: ``HTTPXClientInstrumentor().instrument()``. A client that
+    was wrapped by itself before that call passes it by."""
     PER_CLIENT = enum.auto()
     """This client is wrapped: ``HTTPXClientInstrumentor.instrument_client(client)``."""
 
@@ -45,10 +46,12 @@ def instrumentation_of(client: object) -> Instrumented:
     _family(client)
     found = Instrumented.NOT
     for transport in _transports(client):
-        if hasattr(getattr(type(transport), _METHOD, None), "__wrapped__"):
-            found |= Instrumented.GLOBALLY
-        if _METHOD in vars(transport):
+        own = vars(transport).get(_METHOD)
+        if own is not None:
             found |= Instrumented.PER_CLIENT
+        reached = getattr(type(transport), _METHOD, None) if own is None else getattr(own, "__wrapped__", None)
+        if hasattr(reached, "__wrapped__"):
+            found |= Instrumented.GLOBALLY
     if getattr(client, "_is_instrumented_by_opentelemetry", False):
         found |= Instrumented.PER_CLIENT
     return found
