@@ -15,7 +15,7 @@ import math
 import socket
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,8 +26,8 @@ __all__ = ["EffectiveKeepalive", "SocketOption", "apply", "arm", "effective", "l
 
 logger = logging.getLogger("holdwire")
 
-SocketOption: TypeAlias = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
-"""The arguments of ``socket.setsockopt``, as in httpx's ``socket_options``."""
+SocketOption: TypeAlias = tuple[Any, ...]
+"""The three or four arguments of ``socket.setsockopt``, as in httpx's ``socket_options``."""
 
 
 @dataclass(frozen=True, slots=True)
