@@ -54,7 +54,8 @@ class Point(enum.StrEnum):
     """Where a fault strikes."""
 
     CONNECT = "connect"
-    """Before (refuse, black_hole) or right after the connection is accepted."""
+    """Before (refuse, black_hole) or right after the connection is accepted. A reset then may reach the client inside
+    its connect or after it."""
     HANDSHAKE = "handshake"
     """In the TLS handshake, when byte ``at`` of our side of it is due; 0 is after the ClientHello."""
     IDLE = "idle"
