@@ -28,7 +28,7 @@ from ..events import FailureRecorded, RequestRetried
 from ..policy.budget import Budget
 from ..policy.outcome import Outcome, has_retrier, is_idempotent
 from ..policy.phase import Phase, Sent
-from ..policy.retry import History, Rules, decide
+from ..policy.retry import REASONS, History, Rules, decide
 from ..policy.retry_after import parse_retry_after
 from ..retrying import Retrier, pause
 from .connection import Attempt
@@ -320,7 +320,7 @@ def _summary(error: HoldwireError) -> str:
     assert verdict is not None  # noqa: S101 - it was just set
     safe = "it is safe to send it again" if verdict.safe_to_retry else "it may have been processed"
     tried = "1 attempt" if error.attempts == 1 else f"{error.attempts} attempts"
-    return f"holdwire: {tried}; not sent again because {verdict.explanation}; {safe}"
+    return f"holdwire: {tried}; not sent again because {REASONS[verdict.reason]}; {safe}"
 
 
 def is_repeatable(request: Request) -> bool:

@@ -1,0 +1,194 @@
+"""What a user of httpx sees when the network misbehaves: class, text, the failure behind it, executions, spans."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+import holdwire
+from holdwire.events import ConnectionClosed, FailureRecorded
+from holdwire.policy.retry import RetryAction
+from holdwire.testing import ChaosServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from holdwire.events import Event
+
+pytestmark = pytest.mark.anyio
+
+
+class Seen:
+    """An observer that keeps everything."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    @property
+    def failures(self) -> list[holdwire.Failure]:
+        return [event.failure for event in self.events if isinstance(event, FailureRecorded)]
+
+    @property
+    def verdicts(self) -> list[tuple[RetryAction, str]]:
+        return [
+            (event.verdict.action, event.verdict.reason)
+            for event in self.events
+            if isinstance(event, FailureRecorded) and event.verdict is not None
+        ]
+
+    @property
+    def closes(self) -> list[str]:
+        return [event.reason.value for event in self.events if isinstance(event, ConnectionClosed)]
+
+
+@pytest.fixture(params=["plain", "tls"])
+def server(request: pytest.FixtureRequest) -> Iterator[ChaosServer]:
+    with ChaosServer(tls=request.param == "tls") as server:
+        yield server
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+def client(server: ChaosServer, seen: Seen, **settings: Any) -> httpx.AsyncClient:
+    verify = server.client_context() if server.url.startswith("https") else True
+    transport = holdwire.ResilientTransport(verify=verify, observers=[seen], **settings)
+    return httpx.AsyncClient(transport=transport, base_url=server.url)
+
+
+async def test_a_request_that_goes_well_makes_no_event_but_its_connections(server: ChaosServer, seen: Seen) -> None:
+    async with client(server, seen) as http:
+        for _ in range(3):
+            response = await http.post("/x", content=b"hello")
+            assert response.status_code == 200
+            assert response.content == b"hello"
+    assert [type(event).__name__ for event in seen.events] == ["ConnectionSetUp", "ConnectionClosed"]
+    assert server.accepted == 1
+
+
+async def test_an_idle_connection_that_is_reset_is_noticed_and_the_next_post_goes_out_once(
+    server: ChaosServer, seen: Seen
+) -> None:
+    async with client(server, seen) as http:
+        await http.get("/warm-up")
+        server.reset_idle()
+        response = await http.post("/order", content=b"1")
+        assert response.status_code == 200
+    assert server.ledger.count("/order") == 1
+    assert [failure.errno_name for failure in seen.failures] == ["ECONNRESET"]
+    assert seen.failures[0].phase == "idle"
+
+
+async def test_a_get_on_a_kept_alive_connection_that_is_reset_is_sent_again(server: ChaosServer, seen: Seen) -> None:
+    async with client(server, seen) as http:
+        await http.get("/warm-up")
+        server.script("response:0 rst", path="/again")
+        response = await http.get("/again")
+        assert response.status_code == 200
+    assert seen.verdicts == [(RetryAction.RETRY_NOW, "reused_connection_lost")]
+    assert seen.failures[0].errno_name == "ECONNRESET"
+    assert seen.failures[0].phase == "response_wait"
+
+
+async def test_a_post_that_may_have_been_processed_is_not_sent_again_and_says_why(
+    server: ChaosServer, seen: Seen
+) -> None:
+    async with client(server, seen) as http:
+        await http.get("/warm-up")
+        server.script("response:0 rst", path="/order")
+        with pytest.raises(httpx.ReadError, match="ECONNRESET") as caught:
+            await http.post("/order", content=b"1")
+    assert server.ledger.count("/order") <= 1
+    failure = holdwire.failure_of(caught.value)
+    assert failure is not None
+    assert failure.errno_name == "ECONNRESET"
+    assert seen.verdicts == [(RetryAction.SURFACE, "may_have_been_processed")]
+    cause = caught.value.__cause__
+    assert cause is not None
+    ours = cause.__cause__
+    assert isinstance(ours, holdwire.ConnectionLost)
+    assert not ours.safe_to_retry
+    assert ours.attempts == 1
+
+
+async def test_a_body_cut_in_the_middle_is_an_error_with_the_words_that_users_know(
+    server: ChaosServer, seen: Seen
+) -> None:
+    async with client(server, seen) as http:
+        server.script("response:150 fin", path="/cut")
+        with pytest.raises(
+            httpx.RemoteProtocolError, match="peer closed connection without sending complete"
+        ) as caught:
+            await http.post("/cut", content=b"x" * 1000)
+    assert holdwire.failure_of(caught.value) is not None
+    assert [failure.phase for failure in seen.failures] == ["response_body"]
+
+
+async def test_a_server_that_closes_without_an_answer_is_told_in_the_words_that_users_know(
+    server: ChaosServer, seen: Seen
+) -> None:
+    async with client(server, seen, retry=None) as http:
+        server.script("response:0 fin", path="/silent")
+        with pytest.raises(
+            httpx.RemoteProtocolError, match="Server disconnected without sending a response."
+        ) as caught:
+            await http.post("/silent", content=b"x")
+    failure = holdwire.failure_of(caught.value)
+    assert failure is not None
+    assert failure.errno == 0
+
+
+async def test_refused_connects_are_tried_again_until_the_server_is_back(server: ChaosServer, seen: Seen) -> None:
+    async with client(server, seen) as http:
+        server.refuse(0.15)
+        response = await http.post("/x", content=b"1")
+        assert response.status_code == 200
+    assert {failure.errno_name for failure in seen.failures} == {"ECONNREFUSED"}
+    assert server.ledger.count("/x") == 1
+
+
+async def test_a_host_where_nothing_listens_is_a_connect_error_that_names_it(seen: Seen) -> None:
+    with ChaosServer() as server:
+        url = server.url
+    async with httpx.AsyncClient(transport=holdwire.ResilientTransport(observers=[seen], retry=None)) as http:
+        with pytest.raises(httpx.ConnectError, match=r"ECONNREFUSED.*connect.*127\.0\.0\.1"):
+            await http.get(url)
+
+
+async def test_a_read_time_out_is_surfaced_and_not_retried(server: ChaosServer, seen: Seen) -> None:
+    async with client(server, seen) as http:
+        server.script("response:0 stall", path="/slow")
+        with pytest.raises(httpx.ReadTimeout):
+            await http.get("/slow", timeout=0.1)
+    assert seen.verdicts == [(RetryAction.SURFACE, "timeout")]
+    assert server.ledger.count("/slow") == 1
+
+
+async def test_an_early_413_is_delivered_although_the_upload_could_not_end(server: ChaosServer, seen: Seen) -> None:
+    from holdwire.testing import Answer
+
+    server.answer("/upload", Answer(status=413, early=True, close=True))
+    async with client(server, seen) as http:
+        response = await http.post("/upload", content=b"x" * 20_000_000)
+    assert response.status_code == 413
+
+
+async def test_a_sync_client_is_told_to_be_async() -> None:
+    with pytest.raises(TypeError, match="async only"), httpx.Client(transport=holdwire.ResilientTransport()) as http:  # type: ignore[arg-type]
+        http.get("http://127.0.0.1:1/")
+    with pytest.raises(TypeError, match="async only"):
+        httpx.Client(transport=holdwire.ResilientTransport()).get("http://127.0.0.1:1/")  # type: ignore[arg-type]
+
+
+async def test_a_closed_transport_says_what_to_do(server: ChaosServer, seen: Seen) -> None:
+    transport = holdwire.ResilientTransport(observers=[seen])
+    await transport.aclose()
+    with pytest.raises(RuntimeError, match="closed.*new client"):
+        await transport.handle_async_request(httpx.Request("GET", server.url))
