@@ -20,6 +20,7 @@ from holdwire.events import (
 )
 from holdwire.policy.kind import Kind
 from holdwire.policy.phase import Phase
+from holdwire.policy.retry import Evidence, RetryAction, Verdict
 from holdwire.telemetry import OpenTelemetryObserver, settle
 from holdwire.telemetry.limiter import MAX_ORIGINS
 from holdwire.telemetry.metrics import METRICS, Instrument
@@ -165,6 +166,8 @@ def test_retries_and_those_not_made_are_counted_by_reason(memory: Memory, tell: 
     tell.on_event(RequestRetried(verdict=RETRIED, failure=failure(), **common))
     tell.on_event(RequestRetried(verdict=RETRIED, status=503, **common))
     tell.on_event(RequestRetried(verdict=SURFACED, failure=failure(), **common))
+    delivered = Verdict(action=RetryAction.DELIVER, evidence=Evidence.NONE, row=27, reason="not_listed")
+    tell.on_event(RequestRetried(verdict=delivered, status=503, **common))
     assert memory.points("holdwire.request.retries") == [
         ({**ORIGIN, "error.type": "connection_reset"}, 1),
         ({**ORIGIN, "error.type": "503"}, 1),
@@ -378,3 +381,17 @@ def test_a_second_observer_of_a_provider_counts_nothing_twice_and_can_take_over(
     assert memory.number("holdwire.requests", holdwire__outcome="ok") == 4
     second.close()
     assert not memory.points("holdwire.requests")
+
+
+def test_a_provider_without_a_living_observer_hears_nothing_though_another_has_one(memory: Memory) -> None:
+    source = Source(requests_ok=4)
+    register_stats(source)
+    other = Memory()
+    first = OpenTelemetryObserver(memory.tracers, memory.meters)
+    second = OpenTelemetryObserver(other.tracers, other.meters)
+    assert memory.number("holdwire.requests", holdwire__outcome="ok") == 4
+    first.close()
+    assert not memory.points("holdwire.requests")
+    assert other.number("holdwire.requests", holdwire__outcome="ok") == 4
+    second.close()
+    other.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import importlib.metadata
 import logging
 import threading
 import weakref
@@ -21,6 +22,7 @@ from holdwire.events import (
     Observer,
     PoolWaited,
     RequestRetried,
+    register_stats,
 )
 from holdwire.policy.kind import Category, Kind
 from holdwire.policy.phase import Phase
@@ -37,6 +39,9 @@ from holdwire.telemetry import (
 from holdwire.telemetry import default as default_module
 from holdwire.telemetry._handover import Handover
 from holdwire.telemetry.limiter import BURST
+from holdwire.telemetry.metrics import Metrics
+from holdwire.telemetry.spans import SCHEMA_URL
+from holdwire.telemetry.totals import Totals
 from tests.telemetry_samples import (
     NOW,
     RETRIED,
@@ -86,13 +91,31 @@ def test_a_transport_that_exists_already_follows_instrument_and_uninstrument(def
 def test_the_default_observer_is_one_for_the_process(default: Observer, memory: Memory) -> None:
     instrument(tracer_provider=memory.tracers, meter_provider=memory.meters)
     assert default_observer() is default
+    default.on_event(recorded())
+    assert len(memory.spans) == 1
 
 
-def test_an_observer_that_is_replaced_goes_away_and_its_gauges_fall_silent(default: Observer, memory: Memory) -> None:
+def test_an_observer_that_is_replaced_falls_silent_even_if_somebody_keeps_it(
+    default: Observer, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Source:
+        def stats(self) -> list[dict[str, Any]]:
+            return [{"host": "h", "port": 1, "requests_ok": 1, "idle": 1}]
+
+    monkeypatch.setattr("holdwire.telemetry.totals._TOTALS", Totals())
+    source = Source()
+    register_stats(source)
+    kept = instrument(tracer_provider=memory.tracers, meter_provider=memory.meters)
+    assert memory.number("holdwire.requests", server__address="h") == 1
+    instrument()
+    assert not memory.points("holdwire.requests")
+    assert kept.flush()
+
+
+def test_an_observer_that_is_replaced_goes_away(default: Observer, memory: Memory) -> None:
     first = weakref.ref(instrument(tracer_provider=memory.tracers, meter_provider=memory.meters))
     instrument()
     assert first() is None
-    assert default is default_observer()
 
 
 def test_options_of_instrument_reach_the_spans(default: Observer, memory: Memory) -> None:
@@ -152,6 +175,7 @@ SUPPRESSIONS = ["suppress_instrumentation", otel_context._SUPPRESS_INSTRUMENTATI
 
 @pytest.mark.parametrize("key", SUPPRESSIONS)
 def test_an_exporters_own_requests_leave_no_trace(memory: Memory, caplog: pytest.LogCaptureFixture, key: str) -> None:
+    caplog.set_level(logging.INFO, "holdwire")
     context = suppressed(key)
     tell = OpenTelemetryObserver(memory.tracers, memory.meters)
     log = LogObserver()
@@ -173,6 +197,48 @@ def test_an_exporters_own_requests_leave_no_trace(memory: Memory, caplog: pytest
     assert not caplog.records
     tell.on_event(recorded())
     assert len(memory.spans) == 1
+
+
+def test_a_connection_that_an_exporter_used_last_leaves_no_trace_either(memory: Memory) -> None:
+    tell = OpenTelemetryObserver(memory.tracers, memory.meters)
+    tell.on_event(recorded(failure(phase=Phase.IDLE), last_context=suppressed("suppress_instrumentation")))
+    assert not memory.spans
+    assert memory.reader.get_metrics_data() is None
+
+
+def test_connections_of_exporters_that_are_remembered_are_bounded(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdwire.telemetry.observer._MAX_MUTED", 2)
+    tell = OpenTelemetryObserver(memory.tracers, memory.meters)
+    for number in range(3):
+        tell.on_event(set_up(step(), connection_id=f"c{number}", context=suppressed("suppress_instrumentation")))
+    for number in range(3):
+        tell.on_event(recorded(failure(phase=Phase.IDLE, connection_id=f"c{number}")))
+    tell.on_event(PoolWaited(host="h", port=1, method="GET", began=NOW, ended=NOW))
+    assert [(one.attributes or {}).get("holdwire.connection.id") for one in memory.spans] == ["c0", None]
+
+
+def test_a_meter_that_raises_does_not_cost_the_span(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(Metrics, "record", broken)
+    tell = OpenTelemetryObserver(memory.tracers, memory.meters)
+    with pytest.raises(KeyError):
+        tell.on_event(recorded())
+    assert len(memory.spans) == 1
+
+
+def test_a_source_tree_that_is_not_installed_has_version_0(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    OpenTelemetryObserver(memory.tracers, memory.meters).on_event(recorded())
+    scope = memory.spans[0].instrumentation_scope
+    assert scope is not None
+    assert (scope.name, scope.version, scope.schema_url) == ("holdwire", "0", SCHEMA_URL)
 
 
 def test_a_connection_of_the_program_that_an_exporter_shares_is_not_muted_for_the_program(memory: Memory) -> None:
@@ -378,5 +444,7 @@ def test_a_thread_that_is_gone_after_a_fork_is_started_anew(leave: Callable[[Gat
     gone.join()
     handover._thread = gone
     handover(1)
+    assert handover._thread is not gone
+    assert handover._thread.is_alive()
     assert handover.flush()
     assert gate.calls == [0, 1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 
 from holdwire.events import (
@@ -346,6 +346,23 @@ def test_a_connection_opened_in_the_background_is_a_root(memory: Memory) -> None
     assert memory.span("HTTP connection_setup").parent is None
 
 
+def test_a_failed_set_up_in_the_background_is_inside_its_step_and_needs_no_links(memory: Memory) -> None:
+    context, _ = memory.request()
+    refused = failure(Kind.CONNECTION_REFUSED, Phase.CONNECT, syscall="connect")
+    failed = step(what=refused)
+    tell = observer(memory)
+    tell.on_event(set_up(failed))
+    tell.on_event(recorded(refused, step=failed, last_context=context))
+    span = memory.span("holdwire syscall_failure")
+    assert parent_of(span) == id_of(memory.span("socket connect"))
+    assert not span.links
+
+
+def test_what_is_no_step_of_a_set_up_has_no_span_of_its_own(memory: Memory) -> None:
+    observer(memory).on_event(set_up(step(Phase.POOL)))
+    assert [one.name for one in memory.spans] == ["HTTP connection_setup api.example:443"]
+
+
 # --- waiting and coming back ---
 
 
@@ -419,6 +436,15 @@ def test_a_reconnect_that_was_given_up_is_red_and_tells_the_last_attempts(memory
     assert attributes_of(span)["error.type"] == "timed_out"
 
 
+def test_sessions_that_all_give_up_at_once_make_ten_spans(memory: Memory) -> None:
+    tell = observer(memory)
+    for _ in range(100):
+        tell.on_event(Reconnected(host="h", port=1, began=NOW, ended=NOW, attempts=((0.0, "timed_out"),), ok=False))
+    assert len(memory.spans) == BURST
+    assert memory.number("holdwire.reconnect.attempts", holdwire__outcome="failed") == 100
+    assert memory.spans[0].status.description == "reconnecting was given up: the peer was not reached again"
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -459,6 +485,18 @@ def test_unsampled_failures_do_not_use_up_the_spans_of_sampled_ones(memory: Memo
         tell.on_event(recorded(context=hidden))
     tell.on_event(recorded(context=shown))
     assert len(memory.spans) == 1
+
+
+def test_nothing_is_written_into_a_trace_that_was_decided_against_whatever_the_sampler_is_now() -> None:
+    hidden, _ = Memory(sampler=ALWAYS_OFF).request()
+    memory = Memory(sampler=ALWAYS_ON)
+    tell = observer(memory)
+    common: dict[str, Any] = {"host": "h", "port": 1, "began": NOW, "ended": NOW, "context": hidden}
+    tell.on_event(set_up(step(), context=hidden))
+    tell.on_event(recorded(context=hidden))
+    tell.on_event(PoolWaited(method="GET", **common))
+    tell.on_event(Reconnected(attempts=((0.0, "ok"),), ok=True, **common))
+    assert not memory.spans
 
 
 def test_root_and_link_records_failures_of_unsampled_requests_with_a_link() -> None:
