@@ -1,49 +1,56 @@
-"""Constructors of ``Failure``: one for each way in which something fails.
+"""The constructors of ``Failure``: what was seen at a system call or a protocol step becomes one complete record.
 
-What each does: classify (``taxonomy``), put the facts of the connection beside it, and add the words (``words``).
-Pure. Not responsible for reading errno, TCP_INFO or clocks: they come in as ``Facts``.
+Each fills in kind, category, action, fault side, the errno's name, and the words for cause and remedy. They are
+called once for a failure, where it happened, before the socket is closed. Not responsible for classification
+(``taxonomy``) or wording (``words``), or for reading facts from a socket.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypedDict
 
-from . import taxonomy
-from .failure import Failure, TlsDetail
+from .codes import ALERTS, alert_of_reason
+from .failure import Failure
 from .kind import Action, Category, FaultSide, Kind
 from .phase import Phase
-from .taxonomy import Classification
+from .taxonomy import Classification, of_eai, of_eof, of_errno, of_tls
 from .words import words_for
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .failure import TlsDetail
     from .phase import Sent
     from .tcp_info import TcpInfo
 
-__all__ = ["Facts", "from_eai", "from_eof", "from_errno", "from_protocol", "from_tls", "local"]
+__all__ = ["LOCAL_TABLE", "Facts", "from_eai", "from_eof", "from_errno", "from_protocol", "from_tls", "local"]
 
 
 class Facts(TypedDict, total=False):
-    """What is known about a connection; the keys are fields of ``Failure``."""
+    """What is known about the connection at that moment; the fields are those of ``Failure``."""
 
-    host: str
-    port: int
-    via: str
+    host: str | None
+    port: int | None
+    via: str | None
     peer: str | None
     peer_port: int | None
-    local_port: int
+    local_port: int | None
     network_type: str | None
-    connection_id: str
+    connection_id: str | None
     reused: bool
     requests: int
-    age: float
-    idle: float
+    age: float | None
+    idle: float | None
     bytes_in: int
     bytes_out: int
-    began: float
+    began: float | None
     at: float
     tcp: TcpInfo | None
     outq: int | None
-    sent: Sent
+    sent: Sent | None
 
 
 def from_errno(
@@ -52,95 +59,134 @@ def from_errno(
     syscall: str,
     phase: Phase,
     facts: Facts,
-    connected: bool | None = None,
+    connected: bool = True,
     ours: bool = False,
     bound: bool = False,
     detail: str | None = None,
+    platform: str = sys.platform,
+    overrides: Mapping[str, Classification] | None = None,
 ) -> Failure:
-    """A system call failed with errno ``number``; 0 is an end of file.
+    """A socket call failed with an errno.
 
     Args:
-        number: The errno.
-        syscall: ``connect``, ``send``, ``recv``, ``poll``, ``shutdown``.
+        number: The errno, 0 if the error had none; on Windows ``winerror`` where there is one.
+        syscall: The call: ``connect``, ``send``, ``recv`` ...
         phase: What the connection was doing.
-        facts: What is known about it.
-        connected: Whether it was established; by default as the phase says.
-        ours: Whether we had closed the socket ourselves.
-        bound: Whether the caller chose the local address.
-        detail: More, in words of our own or the operating system's.
+        facts: What is known about the connection.
+        connected: Whether the connection stood; not in the phases ``dns`` and ``connect``, whatever is said here.
+        ours: Whether we had closed the socket before.
+        bound: Whether the user gave a local address.
+        detail: Text of our own.
+        platform: Whose number it is, as ``sys.platform`` has it.
+        overrides: What the user knows better, by name.
     """
-    if number == 0:
-        return from_eof(phase=phase, facts=facts, syscall=syscall, detail=detail)
-    name = taxonomy.errno_name(number)
-    found = taxonomy.of_errno(
-        name, phase=phase, connected=connected, ours=ours, bound=bound, unix=facts.get("network_type") == "unix"
+    known = of_errno(
+        number,
+        phase=phase,
+        connected=connected,
+        ours=ours,
+        unix=facts.get("network_type") == "unix",
+        bound=bound,
+        platform=platform,
+        overrides=overrides,
     )
-    return _worded(
-        _made(found, phase, facts, detail).evolve(syscall=syscall, errno=number, errno_name=name or f"errno {number}")
-    )
+    # errno 0 of a Failure is an end of file
+    return _failure(known, phase, facts, syscall=syscall, errno=number or None, errno_name=known.name, detail=detail)
 
 
-def from_eai(name: str, *, facts: Facts, number: int | None = None, detail: str | None = None) -> Failure:
-    """Name resolution failed with an EAI code, by name; ``IDNA`` for a name that cannot be encoded."""
-    found = taxonomy.of_eai(name)
-    return _worded(_made(found, Phase.DNS, facts, detail).evolve(syscall="getaddrinfo", errno=number, errno_name=name))
+def from_eai(
+    name: str,
+    *,
+    facts: Facts,
+    errno: int | None = None,
+    detail: str | None = None,
+    overrides: Mapping[str, Classification] | None = None,
+) -> Failure:
+    """Name resolution failed: ``name`` is the EAI code's, or ``UnicodeError``; ``errno`` comes with EAI_SYSTEM."""
+    known = of_eai(name, errno=errno, overrides=overrides)
+    return _failure(
+        known, Phase.DNS, facts, syscall="getaddrinfo", errno=errno or None, errno_name=known.name, detail=detail
+    )
 
 
 def from_eof(
+    *, phase: Phase, facts: Facts, syscall: str = "recv", tls: TlsDetail | None = None, detail: str | None = None
+) -> Failure:
+    """The connection ended where it should not have: without close_notify, or inside a message."""
+    return _failure(of_eof(phase=phase), phase, facts, syscall=syscall, errno=0, tls=tls, detail=detail)
+
+
+def from_tls(
     *,
     phase: Phase,
     facts: Facts,
-    syscall: str = "recv",
-    tls: TlsDetail | None = None,
+    tls: TlsDetail,
     detail: str | None = None,
+    overrides: Mapping[str, Classification] | None = None,
 ) -> Failure:
-    """The input ended where it must not: without close_notify, or inside a message. Its errno is 0."""
-    return _worded(_made(taxonomy.of_eof(phase), phase, facts, detail).evolve(syscall=syscall, errno=0, tls=tls))
+    """OpenSSL reported an error that is no failed system call; an end of file is ``from_eof``.
+
+    An alert that only OpenSSL's reason tells is filled in. An alert that we sent is no verdict of the peer.
+    """
+    if tls.alert is None and (number := alert_of_reason(tls.reason or "")) is not None:
+        tls = replace(tls, alert=number, alert_name=ALERTS[number], alert_direction="received")
+    received = None if tls.alert_direction == "sent" else tls.alert
+    known = of_tls(tls.reason, phase=phase, verify_code=tls.verify_code, alert=received, overrides=overrides)
+    return _failure(known, phase, facts, tls=tls, detail=detail)
 
 
-def from_tls(*, phase: Phase, facts: Facts, tls: TlsDetail, detail: str | None = None) -> Failure:
-    """TLS failed: a certificate, an alert, a broken record, a handshake that found nothing in common."""
-    found = taxonomy.of_tls(tls.reason, verify_code=tls.verify_code, alert=tls.alert)
-    return _worded(_made(found, phase, facts, detail).evolve(tls=tls))
-
-
-def from_protocol(*, phase: Phase, facts: Facts, detail: str) -> Failure:
-    """The peer's bytes are no legal HTTP."""
-    return _worded(_made(_PROTOCOL, phase, facts, detail))
+def from_protocol(*, phase: Phase, facts: Facts, detail: str | None) -> Failure:
+    """The peer's bytes break HTTP, or another protocol above TLS."""
+    return _failure(_VIOLATION, phase, facts, detail=detail)
 
 
 def local(kind: Kind, *, phase: Phase, facts: Facts, detail: str | None = None) -> Failure:
-    """Something that no system call and no TLS said: a time limit, a lost heartbeat, a proxy's or HTTP/2's word."""
-    return _worded(_made(_LOCAL.get(kind, _OTHER), phase, facts, detail).evolve(kind=kind))
+    """What no system call and no TLS reported: a limit of our own, or a word of the protocol.
+
+    Raises:
+        ValueError: ``kind`` is not one of ``LOCAL_TABLE``; it has a constructor of its own.
+    """
+    known = LOCAL_TABLE.get(kind)
+    if known is None:
+        message = f"local({kind!s}): this kind comes from a system call, TLS or a protocol error; use its constructor"
+        raise ValueError(message)
+    return _failure(known, phase, facts, detail=detail)
 
 
-_PROTOCOL = Classification(Kind.HTTP_PROTOCOL_ERROR, Category.VIOLATION, Action.NEVER, FaultSide.PEER)
-_OTHER = Classification(Kind.OTHER, Category.UNKNOWN, Action.BACK_OFF)
-_LOCAL = {
-    Kind.LOCAL_TIMEOUT: Classification(Kind.LOCAL_TIMEOUT, Category.TIMED_OUT, Action.PHASE_TABLE, FaultSide.UNKNOWN),
-    Kind.POOL_TIMEOUT: Classification(Kind.POOL_TIMEOUT, Category.LOCAL_RESOURCE, Action.PHASE_TABLE, FaultSide.LOCAL),
-    Kind.HEARTBEAT_LOST: Classification(Kind.HEARTBEAT_LOST, Category.TIMED_OUT, Action.PHASE_TABLE, FaultSide.PATH),
-    Kind.PROXY_REFUSED: Classification(Kind.PROXY_REFUSED, Category.REFUSED, Action.ADDRESS, FaultSide.PEER),
-    Kind.HTTP2_GOAWAY: Classification(Kind.HTTP2_GOAWAY, Category.PEER_CLOSED, Action.PHASE_TABLE, FaultSide.PEER),
-    Kind.HTTP2_STREAM_RESET: Classification(
-        Kind.HTTP2_STREAM_RESET, Category.PEER_CLOSED, Action.PHASE_TABLE, FaultSide.PEER
-    ),
-    Kind.CANCELLED: Classification(Kind.CANCELLED, Category.INTENTIONAL, Action.NEVER, FaultSide.LOCAL),
-}
+def _row(kind: Kind, category: Category, action: Action, side: FaultSide) -> Classification:
+    return Classification(kind=kind, category=category, action=action, fault_side=side)
 
 
-def _made(found: Classification, phase: Phase, facts: Facts, detail: str | None) -> Failure:
-    return Failure(
-        kind=found.kind,
-        category=found.category,
-        action=found.action,
-        fault_side=found.fault_side,
-        phase=phase,
-        detail=detail,
-        **facts,
+_VIOLATION: Final = _row(Kind.HTTP_PROTOCOL_ERROR, Category.VIOLATION, Action.NEVER, FaultSide.PEER)
+_TABLE_DECIDES: Final = Action.PHASE_TABLE
+
+LOCAL_TABLE: Final[dict[Kind, Classification]] = {
+    row.kind: row
+    for row in (
+        _row(Kind.LOCAL_TIMEOUT, Category.TIMED_OUT, _TABLE_DECIDES, FaultSide.UNKNOWN),
+        _row(Kind.POOL_TIMEOUT, Category.LOCAL_RESOURCE, _TABLE_DECIDES, FaultSide.LOCAL),
+        _row(Kind.HEARTBEAT_LOST, Category.TIMED_OUT, _TABLE_DECIDES, FaultSide.UNKNOWN),
+        # what the proxy said decides: 407 will not change, 502 may
+        _row(Kind.PROXY_REFUSED, Category.REFUSED, Action.ADDRESS, FaultSide.UNKNOWN),
+        _row(Kind.HTTP2_GOAWAY, Category.PEER_CLOSED, _TABLE_DECIDES, FaultSide.PEER),
+        _row(Kind.HTTP2_STREAM_RESET, Category.PEER_CLOSED, _TABLE_DECIDES, FaultSide.PEER),
+        # a foreign stream that does not say why it broke
+        _row(Kind.OTHER, Category.UNKNOWN, Action.BACK_OFF, FaultSide.UNKNOWN),
+        _row(Kind.CANCELLED, Category.INTENTIONAL, Action.NEVER, FaultSide.LOCAL),
     )
+}
+"""What failures mean that neither a number nor OpenSSL reports."""
 
 
-def _worded(failure: Failure) -> Failure:
-    cause, remedy = words_for(failure)
-    return failure.evolve(cause=cause, remedy=remedy)
+def _failure(known: Classification, phase: Phase, facts: Facts, **more: Any) -> Failure:
+    values: dict[str, Any] = {
+        "kind": known.kind,
+        "category": known.category,
+        "action": known.action,
+        "fault_side": known.fault_side,
+        "phase": phase,
+        **facts,
+        **more,
+    }
+    cause, remedy = words_for(Failure(**values))
+    return Failure(**values, cause=cause, remedy=remedy)  # cheaper than dataclasses.replace

@@ -129,14 +129,22 @@ class Liveness:
         """When the last byte was received."""
         return self._last_read
 
-    def received(self, now: float, *, reply: bool = True) -> None:
-        """Bytes arrived: the peer lives. ``reply`` False says that they answer no probe, so that they time nothing."""
+    def received(self, now: float, *, reply: bool = True) -> float | None:
+        """Bytes arrived: the peer lives. ``reply`` False says that they answer no probe, so that they time nothing.
+
+        Returns:
+            The round trip in seconds that they measured, if they did.
+        """
         self._last_read = now
-        if self._state is State.PROBING:
-            self._state = State.IDLE
-            self._suspect = False
-            if reply and self._timed:
-                self._record(now - self._probed_at)
+        if self._state is not State.PROBING:
+            return None
+        self._state = State.IDLE
+        self._suspect = False
+        if not reply or not self._timed:
+            return None
+        rtt = now - self._probed_at
+        self._record(rtt)
+        return rtt
 
     def wrote(self, now: float) -> None:
         """The kernel took bytes (of the user, not of a probe)."""

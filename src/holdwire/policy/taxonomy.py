@@ -1,18 +1,28 @@
-"""The failure taxonomy: what each errno, EAI code and TLS reason means, as tables. Pure.
+"""The failure taxonomy: what an error number, a getaddrinfo code, a TLS reason or an end of file means.
 
-Rules of the file: classify by phase and errno together, never by errno alone (an ICMP answer surfaces as ECONNREFUSED
-on an established connection, and proves nothing about delivery); compare names, not numbers (64 is ENONET on Linux,
-EHOSTDOWN on macOS, ERROR_NETNAME_DELETED on Windows); test the class of an exception before its number, because
-SSLError and gaierror are OSErrors whose errno is none. A code that no table lists is unknown and never retried at once.
-Not responsible for reading errors, for words (``words``) or for verdicts (``retry``).
+Theory of operation: the tables are data, keyed by name and by where it happened, never by number alone, because the
+same errno means different things in different places: ECONNREFUSED from ``connect`` is a refusal, from ``recv`` it
+is an ICMP error on a living connection that proves nothing about delivery. The functions look a row up and add what
+follows from the phase. Everything takes an ``overrides`` mapping, by name, for what a user knows better.
+
+Invariants:
+
+* What the tables do not list is UNKNOWN and backs off; it is never retried at once.
+* EAGAIN and its relatives are NOT_AN_ERROR, and whatever the kernel says after our own close is INTENTIONAL.
+* In a set-up phase the phase table has no say: there it means the next address.
+
+Not responsible for the numbers (``codes``), for words (``words``) or for deciding about retries (``retry``): the
+action is the most that may be done, not what will be done.
 """
 
 from __future__ import annotations
 
-import errno
-from dataclasses import dataclass
+import enum
+import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from .codes import ALERTS, alert_of_reason, canonical, errno_name, names_of_number
 from .kind import Action, Category, FaultSide, Kind
 from .phase import Phase
 
@@ -20,12 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "ALERTS",
-    "EAI",
-    "ERRNO",
-    "TLS_REASONS",
+    "ALERT_TABLE",
+    "EAI_TABLE",
+    "ERRNO_TABLE",
+    "TLS_TABLE",
     "Classification",
-    "alert_of_reason",
+    "Where",
     "errno_name",
     "names_of_number",
     "of_eai",
@@ -35,264 +45,344 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
-    """What a code means: kind, sort of trouble, the most that may be done about it, whose fault it most likely is."""
+    """What a failure is: ``name`` is the errno's, getaddrinfo's, alert's or OpenSSL's name, None without one."""
 
     kind: Kind
     category: Category
     action: Action
-    fault_side: FaultSide = FaultSide.UNKNOWN
+    fault_side: FaultSide
+    name: str | None = None
 
 
-_C, _K, _A, _S = Category, Kind, Action, FaultSide
+class Where(enum.Enum):
+    """Where an errno came from. A row for a special place wins over the row for everywhere."""
 
-_WAIT: Final = Classification(_K.OTHER, _C.NOT_AN_ERROR, _A.WAIT)
-_RESET: Final = Classification(_K.CONNECTION_RESET, _C.PEER_CLOSED, _A.PHASE_TABLE, _S.PEER)
-_PIPE: Final = Classification(_K.BROKEN_PIPE, _C.PEER_CLOSED, _A.PHASE_TABLE, _S.PEER)
-_ABORTED: Final = Classification(_K.CONNECTION_ABORTED, _C.PEER_CLOSED, _A.PHASE_TABLE, _S.LOCAL)
-_EOF: Final = Classification(_K.UNEXPECTED_EOF, _C.PEER_CLOSED, _A.PHASE_TABLE, _S.PEER)
-_TIMED_OUT: Final = Classification(_K.TIMED_OUT, _C.TIMED_OUT, _A.PHASE_TABLE, _S.PATH)
-_HOST: Final = Classification(_K.HOST_UNREACHABLE, _C.UNREACHABLE, _A.PHASE_TABLE, _S.PATH)
-_NET: Final = Classification(_K.NETWORK_UNREACHABLE, _C.UNREACHABLE, _A.PHASE_TABLE, _S.PATH)
-_DOWN: Final = Classification(_K.NETWORK_DOWN, _C.UNREACHABLE, _A.PHASE_TABLE, _S.LOCAL)
-_REFUSED: Final = Classification(_K.CONNECTION_REFUSED, _C.REFUSED, _A.ADDRESS, _S.PEER)
-_FILES: Final = Classification(_K.NO_FILE_DESCRIPTORS, _C.LOCAL_RESOURCE, _A.LONG_BACK_OFF, _S.LOCAL)
-_MEMORY: Final = Classification(_K.NO_BUFFER_SPACE_AVAILABLE, _C.LOCAL_RESOURCE, _A.LONG_BACK_OFF, _S.LOCAL)
-_DENIED: Final = Classification(_K.ACCESS_DENIED, _C.CONFIGURATION, _A.NEVER, _S.LOCAL)
-_CONFIGURED: Final = Classification(_K.OTHER, _C.CONFIGURATION, _A.NEVER, _S.LOCAL)
-_BUG: Final = Classification(_K.OTHER, _C.LOCAL_BUG, _A.NEVER, _S.LOCAL)
-_BAD_FD: Final = Classification(_K.BAD_FILE_DESCRIPTOR, _C.LOCAL_BUG, _A.NEVER, _S.LOCAL)
-_OURS: Final = Classification(_K.CANCELLED, _C.INTENTIONAL, _A.NEVER, _S.LOCAL)
-_KTLS: Final = Classification(_K.TLS_PROTOCOL_ERROR, _C.VIOLATION, _A.BACK_OFF, _S.PATH)
-_UNKNOWN: Final = Classification(_K.OTHER, _C.UNKNOWN, _A.BACK_OFF)
+    ANYWHERE = enum.auto()
+    CONNECTING = enum.auto()
+    UNIX = enum.auto()
+    """Connecting to a Unix socket."""
+    BOUND = enum.auto()
+    """Connecting from a local address that the user gave."""
+    CONNECTED = enum.auto()
 
-ERRNO: Final[dict[str, Classification]] = {
-    **dict.fromkeys(("EAGAIN", "EWOULDBLOCK", "EINPROGRESS", "EALREADY", "EINTR"), _WAIT),
-    "ECONNREFUSED": _HOST,
-    "ECONNRESET": _RESET,
-    **dict.fromkeys(("EPIPE", "ESHUTDOWN", "EPROTOTYPE"), _PIPE),
-    "ECONNABORTED": _ABORTED,
-    "WSAEDISCON": _EOF,
-    "ENOTCONN": _RESET,
-    **dict.fromkeys(("ETIMEDOUT", "ENETRESET"), _TIMED_OUT),
-    **dict.fromkeys(("EHOSTUNREACH", "EHOSTDOWN", "EPROTO"), _HOST),
-    "ENETUNREACH": _NET,
-    **dict.fromkeys(("ENETDOWN", "ENONET"), _DOWN),
-    "ENOPROTOOPT": _CONFIGURED,
-    "EADDRNOTAVAIL": Classification(_K.ADDRESS_NOT_AVAILABLE, _C.LOCAL_RESOURCE, _A.BACK_OFF, _S.LOCAL),
-    "EADDRINUSE": Classification(_K.ADDRESS_ALREADY_IN_USE, _C.LOCAL_RESOURCE, _A.NEVER, _S.LOCAL),
-    **dict.fromkeys(("EMFILE", "ENFILE"), _FILES),
-    **dict.fromkeys(("ENOBUFS", "ENOMEM"), _MEMORY),
-    **dict.fromkeys(("EACCES", "EPERM"), _DENIED),
-    "EAFNOSUPPORT": Classification(_K.NETWORK_UNREACHABLE, _C.CONFIGURATION, _A.ADDRESS, _S.LOCAL),
-    **dict.fromkeys(("EPROTONOSUPPORT", "WSASYSNOTREADY", "WSAVERNOTSUPPORTED", "WSANOTINITIALISED"), _CONFIGURED),
-    **dict.fromkeys(("EINVAL", "EFAULT", "EDESTADDRREQ", "EISCONN", "EOPNOTSUPP", "EMSGSIZE", "ENOENT"), _BUG),
-    **dict.fromkeys(("EBADF", "ENOTSOCK"), _BAD_FD),
-    "ECANCELED": _OURS,
-    **dict.fromkeys(("EKEYEXPIRED", "EKEYREJECTED", "EBADMSG", "EIO"), _KTLS),
-}
-"""On an established connection."""
 
-_CONNECTING: Final[dict[str, Classification]] = {
-    "ECONNREFUSED": _REFUSED,
-    **{
-        name: Classification(found.kind, found.category, _A.ADDRESS, found.fault_side)
-        for name, found in ERRNO.items()
-        if found.category in {_C.PEER_CLOSED, _C.TIMED_OUT, _C.UNREACHABLE} and name not in {"ECONNREFUSED", "ENOTCONN"}
+def _row(
+    kind: Kind, category: Category, action: Action = Action.PHASE_TABLE, side: FaultSide = FaultSide.PEER
+) -> Classification:
+    return Classification(kind=kind, category=category, action=action, fault_side=side)
+
+
+_LOCAL, _PATH, _UNSURE = FaultSide.LOCAL, FaultSide.PATH, FaultSide.UNKNOWN
+_UNKNOWN: Final = _row(Kind.OTHER, Category.UNKNOWN, Action.BACK_OFF, _UNSURE)
+_OURS: Final = _row(Kind.CANCELLED, Category.INTENTIONAL, Action.NEVER, _LOCAL)
+_END: Final = _row(Kind.UNEXPECTED_EOF, Category.PEER_CLOSED)
+_BUG: Final = _row(Kind.OTHER, Category.LOCAL_BUG, Action.NEVER, _LOCAL)
+_SETTING: Final = _row(Kind.OTHER, Category.CONFIGURATION, Action.NEVER, _LOCAL)
+_BLOCKED: Final = _row(Kind.OTHER, Category.NOT_AN_ERROR, Action.WAIT, _UNSURE)
+_REFUSED: Final = _row(Kind.CONNECTION_REFUSED, Category.REFUSED, Action.ADDRESS)
+_HOST: Final = _row(Kind.HOST_UNREACHABLE, Category.UNREACHABLE, Action.PHASE_TABLE, _PATH)
+_SILENT: Final = _row(Kind.TIMED_OUT, Category.TIMED_OUT, Action.PHASE_TABLE, _PATH)
+_PIPE: Final = _row(Kind.BROKEN_PIPE, Category.PEER_CLOSED)
+_NO_FILES: Final = _row(Kind.NO_FILE_DESCRIPTORS, Category.LOCAL_RESOURCE, Action.LONG_BACK_OFF, _LOCAL)
+_NO_MEMORY: Final = _row(Kind.NO_BUFFER_SPACE_AVAILABLE, Category.LOCAL_RESOURCE, Action.LONG_BACK_OFF, _LOCAL)
+_FORBIDDEN: Final = _row(Kind.ACCESS_DENIED, Category.CONFIGURATION, Action.NEVER, _LOCAL)
+_NETWORK_DOWN: Final = _row(Kind.NETWORK_DOWN, Category.UNREACHABLE, Action.PHASE_TABLE, _LOCAL)
+_NOT_A_SOCKET: Final = _row(Kind.BAD_FILE_DESCRIPTOR, Category.LOCAL_BUG, Action.NEVER, _LOCAL)
+_BAD_RECORD: Final = _row(Kind.TLS_PROTOCOL_ERROR, Category.VIOLATION, Action.BACK_OFF, _UNSURE)
+
+ERRNO_TABLE: Final[dict[str, dict[Where, Classification]]] = {
+    "EAGAIN": {
+        Where.ANYWHERE: _BLOCKED,
+        # the listener's backlog is full; TCP would answer with silence
+        Where.UNIX: _row(Kind.CONNECTION_REFUSED, Category.LOCAL_RESOURCE, Action.BACK_OFF),
     },
-    "ENOPROTOOPT": Classification(_K.HOST_UNREACHABLE, _C.UNREACHABLE, _A.ADDRESS, _S.PATH),
-    "ENOTCONN": _BUG,
+    "EINPROGRESS": {Where.ANYWHERE: _BLOCKED},
+    "EALREADY": {Where.ANYWHERE: _BLOCKED},
+    "EINTR": {Where.ANYWHERE: _BLOCKED},
+    "ECONNREFUSED": {Where.CONNECTING: _REFUSED, Where.CONNECTED: _HOST},
+    "ENOENT": {Where.UNIX: replace(_REFUSED, action=Action.BACK_OFF)},
+    "ECONNRESET": {Where.ANYWHERE: _row(Kind.CONNECTION_RESET, Category.PEER_CLOSED)},
+    "EPIPE": {Where.ANYWHERE: _PIPE},
+    "ESHUTDOWN": {Where.ANYWHERE: _PIPE},
+    # macOS: a send in a race with a reset; a Unix socket of another type is a wrong path
+    "EPROTOTYPE": {Where.ANYWHERE: _PIPE, Where.UNIX: _SETTING},
+    "ECONNABORTED": {Where.ANYWHERE: _row(Kind.CONNECTION_ABORTED, Category.PEER_CLOSED, Action.PHASE_TABLE, _UNSURE)},
+    "WSAEDISCON": {Where.ANYWHERE: _END},
+    "ENOTCONN": {
+        # the reset was handed out, or came, before this call
+        Where.CONNECTED: _row(Kind.CONNECTION_RESET, Category.PEER_CLOSED),
+        Where.CONNECTING: _BUG,
+    },
+    "ETIMEDOUT": {Where.ANYWHERE: _SILENT},
+    "ENETRESET": {Where.ANYWHERE: _SILENT},
+    "EHOSTUNREACH": {Where.ANYWHERE: _HOST},
+    "EHOSTDOWN": {Where.ANYWHERE: _HOST},
+    "ENETUNREACH": {Where.ANYWHERE: _row(Kind.NETWORK_UNREACHABLE, Category.UNREACHABLE, Action.PHASE_TABLE, _PATH)},
+    "ENETDOWN": {Where.ANYWHERE: _NETWORK_DOWN},
+    "ENONET": {Where.ANYWHERE: _NETWORK_DOWN},
+    "ENOPROTOOPT": {Where.CONNECTING: _HOST, Where.CONNECTED: _SETTING},
+    "EPROTO": {Where.ANYWHERE: _HOST},
+    "EADDRNOTAVAIL": {
+        Where.ANYWHERE: _row(Kind.ADDRESS_NOT_AVAILABLE, Category.LOCAL_RESOURCE, Action.BACK_OFF, _LOCAL),
+        Where.BOUND: _row(Kind.ADDRESS_NOT_AVAILABLE, Category.CONFIGURATION, Action.NEVER, _LOCAL),
+    },
+    "EADDRINUSE": {Where.ANYWHERE: _row(Kind.ADDRESS_ALREADY_IN_USE, Category.LOCAL_RESOURCE, Action.NEVER, _LOCAL)},
+    "EMFILE": {Where.ANYWHERE: _NO_FILES},
+    "ENFILE": {Where.ANYWHERE: _NO_FILES},
+    "ENOBUFS": {Where.ANYWHERE: _NO_MEMORY},
+    "ENOMEM": {Where.ANYWHERE: _NO_MEMORY},
+    "EACCES": {Where.ANYWHERE: _FORBIDDEN},
+    # from send() it may be a full connection-tracking table
+    "EPERM": {Where.ANYWHERE: _FORBIDDEN, Where.CONNECTED: replace(_FORBIDDEN, action=Action.BACK_OFF)},
+    "EAFNOSUPPORT": {Where.ANYWHERE: replace(_SETTING, action=Action.ADDRESS)},
+    "EPROTONOSUPPORT": {Where.ANYWHERE: _SETTING},
+    "EINVAL": {Where.ANYWHERE: _BUG},
+    "EFAULT": {Where.ANYWHERE: _BUG},
+    "EDESTADDRREQ": {Where.ANYWHERE: _BUG},
+    "EISCONN": {Where.ANYWHERE: _BUG},
+    "EOPNOTSUPP": {Where.ANYWHERE: _BUG},
+    "EMSGSIZE": {Where.ANYWHERE: _BUG},
+    "EBADF": {Where.ANYWHERE: _NOT_A_SOCKET},
+    "ENOTSOCK": {Where.ANYWHERE: _NOT_A_SOCKET},
+    "ECANCELED": {Where.ANYWHERE: _OURS},
+    "WSASYSNOTREADY": {Where.ANYWHERE: _SETTING},
+    "WSAVERNOTSUPPORTED": {Where.ANYWHERE: _SETTING},
+    "WSANOTINITIALISED": {Where.ANYWHERE: _SETTING},
+    # kernel TLS rejected a record
+    "EKEYEXPIRED": {Where.CONNECTED: _BAD_RECORD},
+    "EKEYREJECTED": {Where.CONNECTED: _BAD_RECORD},
+    "EBADMSG": {Where.CONNECTED: _BAD_RECORD},
+    "EIO": {Where.CONNECTED: _BAD_RECORD},
 }
-"""Where connecting differs."""
+"""What the errno of a socket call means, by name and place."""
 
-_UNIX: Final[dict[str, Classification]] = {
-    "ENOENT": Classification(_K.CONNECTION_REFUSED, _C.REFUSED, _A.BACK_OFF, _S.PEER),
-    "EAGAIN": Classification(_K.NO_BUFFER_SPACE_AVAILABLE, _C.LOCAL_RESOURCE, _A.BACK_OFF, _S.PEER),
+
+def _name(action: Action, category: Category = Category.DNS, side: FaultSide = _UNSURE) -> Classification:
+    return _row(Kind.NAME_RESOLUTION_ERROR, category, action, side)
+
+
+EAI_TABLE: Final[dict[str, Classification]] = {
+    "EAI_AGAIN": _name(Action.BACK_OFF),
+    # the retry table surfaces it unless a profile says that names may appear
+    "EAI_NONAME": _name(Action.BACK_OFF),
+    "EAI_NODATA": _name(Action.ADDRESS),
+    "EAI_ADDRFAMILY": _name(Action.ADDRESS),
+    "EAI_FAIL": _name(Action.BACK_OFF),
+    "EAI_SYSTEM": _name(Action.BACK_OFF),
+    "EAI_MEMORY": _name(Action.LONG_BACK_OFF, Category.LOCAL_RESOURCE, _LOCAL),
+    "EAI_FAMILY": _name(Action.NEVER, Category.CONFIGURATION, _LOCAL),
+    "EAI_SOCKTYPE": _name(Action.NEVER, Category.CONFIGURATION, _LOCAL),
+    "EAI_SERVICE": _name(Action.NEVER, Category.CONFIGURATION, _LOCAL),
+    "EAI_BADFLAGS": _name(Action.NEVER, Category.CONFIGURATION, _LOCAL),
+    "UnicodeError": _name(Action.NEVER, Category.CONFIGURATION, _LOCAL),
 }
-"""Where connecting a Unix socket differs: the file is missing, or the listener's backlog is full."""
+"""What getaddrinfo's answers mean. UnicodeError is what it raises for a name that IDNA cannot encode."""
 
-_BOUND: Final = {"EADDRNOTAVAIL": Classification(_K.ADDRESS_NOT_AVAILABLE, _C.CONFIGURATION, _A.NEVER, _S.LOCAL)}
-"""Where connecting differs when the caller chose the local address: it is none of this host's."""
-_CLOSED_BY_US: Final = dict.fromkeys(("EBADF", "ENOTSOCK", "ECANCELED", "EPIPE", "ENOTCONN"), _OURS)
 
-EAI: Final[dict[str, Classification]] = {
-    "EAI_AGAIN": Classification(_K.NAME_RESOLUTION_ERROR, _C.DNS, _A.BACK_OFF, _S.PATH),
-    "EAI_NONAME": Classification(_K.NAME_RESOLUTION_ERROR, _C.DNS, _A.NEVER, _S.UNKNOWN),
-    "EAI_NODATA": Classification(_K.NAME_RESOLUTION_ERROR, _C.DNS, _A.ADDRESS, _S.UNKNOWN),
-    "EAI_ADDRFAMILY": Classification(_K.NAME_RESOLUTION_ERROR, _C.DNS, _A.ADDRESS, _S.UNKNOWN),
-    "EAI_FAIL": Classification(_K.NAME_RESOLUTION_ERROR, _C.DNS, _A.BACK_OFF, _S.PEER),
-    "EAI_SYSTEM": Classification(_K.NAME_RESOLUTION_ERROR, _C.DNS, _A.BACK_OFF, _S.LOCAL),
-    "EAI_MEMORY": Classification(_K.NAME_RESOLUTION_ERROR, _C.LOCAL_RESOURCE, _A.LONG_BACK_OFF, _S.LOCAL),
-    **dict.fromkeys(
-        ("EAI_FAMILY", "EAI_SOCKTYPE", "EAI_SERVICE", "EAI_BADFLAGS"),
-        Classification(_K.NAME_RESOLUTION_ERROR, _C.CONFIGURATION, _A.NEVER, _S.LOCAL),
-    ),
-    "IDNA": Classification(_K.NAME_RESOLUTION_ERROR, _C.CONFIGURATION, _A.NEVER, _S.LOCAL),
+def _alert(category: Category, action: Action = Action.NEVER, side: FaultSide = _UNSURE) -> Classification:
+    return _row(Kind.TLS_ALERT_RECEIVED, category, action, side)
+
+
+_NO_AGREEMENT: Final = _alert(Category.CONFIGURATION, Action.ADDRESS)  # a fleet in the middle of a change
+_OUR_CERTIFICATE: Final = _alert(Category.CONFIGURATION, Action.NEVER, _LOCAL)
+_OUR_BYTES: Final = _alert(Category.VIOLATION, Action.BACK_OFF)
+_PEER_TROUBLE: Final = _alert(Category.PEER_CLOSED, Action.BACK_OFF, FaultSide.PEER)
+
+ALERT_TABLE: Final[dict[str, Classification]] = {
+    "close_notify": _END,
+    "unexpected_message": _OUR_BYTES,
+    "bad_record_mac": _OUR_BYTES,
+    "decryption_failed": _OUR_BYTES,
+    "record_overflow": _OUR_BYTES,
+    "decompression_failure": _OUR_BYTES,
+    "illegal_parameter": _OUR_BYTES,
+    "decode_error": _OUR_BYTES,
+    "decrypt_error": _OUR_BYTES,
+    "handshake_failure": _NO_AGREEMENT,
+    "protocol_version": _NO_AGREEMENT,
+    "insufficient_security": _NO_AGREEMENT,
+    "inappropriate_fallback": _NO_AGREEMENT,
+    "no_application_protocol": _NO_AGREEMENT,
+    "no_certificate": _OUR_CERTIFICATE,
+    "bad_certificate": _OUR_CERTIFICATE,
+    "unsupported_certificate": _OUR_CERTIFICATE,
+    "certificate_revoked": _OUR_CERTIFICATE,
+    "certificate_expired": _OUR_CERTIFICATE,
+    "certificate_unknown": _OUR_CERTIFICATE,
+    "certificate_required": _OUR_CERTIFICATE,
+    "unknown_ca": _OUR_CERTIFICATE,
+    "access_denied": _alert(Category.CONFIGURATION),
+    "export_restriction": _alert(Category.CONFIGURATION),
+    "no_renegotiation": _alert(Category.CONFIGURATION),
+    "missing_extension": _alert(Category.CONFIGURATION),
+    "unsupported_extension": _alert(Category.CONFIGURATION),
+    "certificate_unobtainable": _OUR_CERTIFICATE,
+    "bad_certificate_status_response": _alert(Category.CONFIGURATION),
+    "bad_certificate_hash_value": _OUR_CERTIFICATE,
+    "unknown_psk_identity": _alert(Category.CONFIGURATION),
+    "ech_required": _alert(Category.CONFIGURATION),
+    # no backend of that name at this address; another one may have it
+    "unrecognized_name": _alert(Category.UNREACHABLE, Action.ADDRESS, FaultSide.PEER),
+    "internal_error": _PEER_TROUBLE,
+    "user_canceled": _PEER_TROUBLE,
 }
-
-_CERTIFICATE: Final = Classification(_K.CERTIFICATE_INVALID, _C.CONFIGURATION, _A.NEVER, _S.PEER)
-_MISMATCH: Final = Classification(_K.TLS_PROTOCOL_ERROR, _C.CONFIGURATION, _A.NEVER, _S.PEER)
-_CLIENT_CERTIFICATE: Final = Classification(_K.TLS_ALERT_RECEIVED, _C.CONFIGURATION, _A.NEVER, _S.LOCAL)
-_DAMAGED: Final = Classification(_K.TLS_PROTOCOL_ERROR, _C.VIOLATION, _A.NOW, _S.PATH)
-_TLS_BUG: Final = Classification(_K.TLS_PROTOCOL_ERROR, _C.LOCAL_BUG, _A.NEVER, _S.LOCAL)
-
-TLS_REASONS: Final[tuple[tuple[str, Classification], ...]] = (
-    ("CERTIFICATE_VERIFY_FAILED", _CERTIFICATE),
-    ("UNEXPECTED_EOF", _EOF),
-    ("WRONG_VERSION_NUMBER", _MISMATCH),
-    ("HTTP_REQUEST", _MISMATCH),
-    ("HTTPS_PROXY_REQUEST", _MISMATCH),
-    ("RECORD_LAYER_FAILURE", _MISMATCH),
-    ("UNSUPPORTED_PROTOCOL", _MISMATCH),
-    ("ALERT_PROTOCOL_VERSION", Classification(_K.TLS_ALERT_RECEIVED, _C.CONFIGURATION, _A.NEVER, _S.PEER)),
-    ("NO_SHARED_CIPHER", _MISMATCH),
-    ("HANDSHAKE_FAILURE", Classification(_K.TLS_ALERT_RECEIVED, _C.CONFIGURATION, _A.NEVER, _S.PEER)),
-    ("INAPPROPRIATE_FALLBACK", _MISMATCH),
-    ("NO_APPLICATION_PROTOCOL", Classification(_K.TLS_ALERT_RECEIVED, _C.CONFIGURATION, _A.NEVER, _S.PEER)),
-    ("UNRECOGNIZED_NAME", Classification(_K.TLS_ALERT_RECEIVED, _C.CONFIGURATION, _A.ADDRESS, _S.PEER)),
-    ("UNKNOWN_CA", _CLIENT_CERTIFICATE),
-    ("BAD_CERTIFICATE", _CLIENT_CERTIFICATE),
-    ("CERTIFICATE_EXPIRED", _CLIENT_CERTIFICATE),
-    ("CERTIFICATE_REVOKED", _CLIENT_CERTIFICATE),
-    ("CERTIFICATE_UNKNOWN", _CLIENT_CERTIFICATE),
-    ("CERTIFICATE_REQUIRED", _CLIENT_CERTIFICATE),
-    ("UNSUPPORTED_CERTIFICATE", _CLIENT_CERTIFICATE),
-    ("ACCESS_DENIED", Classification(_K.TLS_ALERT_RECEIVED, _C.CONFIGURATION, _A.NEVER, _S.PEER)),
-    ("ALERT_INTERNAL_ERROR", Classification(_K.TLS_ALERT_RECEIVED, _C.PEER_CLOSED, _A.BACK_OFF, _S.PEER)),
-    ("USER_CANCELLED", Classification(_K.TLS_ALERT_RECEIVED, _C.PEER_CLOSED, _A.BACK_OFF, _S.PEER)),
-    ("BAD_RECORD_MAC", _DAMAGED),
-    ("DECRYPTION_FAILED", _DAMAGED),
-    ("BAD_RECORD_TYPE", _DAMAGED),
-    ("EXCESSIVE_MESSAGE_SIZE", _DAMAGED),
-    ("BAD_WRITE_RETRY", _TLS_BUG),
-    ("BAD_LENGTH", _TLS_BUG),
-    ("UNINITIALIZED", _TLS_BUG),
-    ("PROTOCOL_IS_SHUTDOWN", _OURS),
-    ("APPLICATION_DATA_AFTER_CLOSE_NOTIFY", _EOF),
-)
-"""OpenSSL's reasons by stem, first match wins: it prefixes alert names differently from version to version."""
-
-ALERTS: Final[dict[int, str]] = {
-    0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 21: "decryption_failed", 22: "record_overflow",
-    30: "decompression_failure", 40: "handshake_failure", 41: "no_certificate", 42: "bad_certificate",
-    43: "unsupported_certificate", 44: "certificate_revoked", 45: "certificate_expired", 46: "certificate_unknown",
-    47: "illegal_parameter", 48: "unknown_ca", 49: "access_denied", 50: "decode_error", 51: "decrypt_error",
-    60: "export_restriction", 70: "protocol_version", 71: "insufficient_security", 80: "internal_error",
-    86: "inappropriate_fallback", 90: "user_canceled", 100: "no_renegotiation", 109: "missing_extension",
-    110: "unsupported_extension", 111: "certificate_unobtainable", 112: "unrecognized_name",
-    113: "bad_certificate_status_response", 114: "bad_certificate_hash_value", 115: "unknown_psk_identity",
-    116: "certificate_required", 120: "no_application_protocol",
-}  # fmt: skip
-"""The alerts of TLS (RFC 8446, section 6, and its predecessors)."""
-
-_PLATFORMS: Final[dict[str, tuple[int | None, int | None, tuple[int, ...]]]] = {
-    "EAGAIN": (11, 35, (10035,)), "EINPROGRESS": (115, 36, (10036,)), "EALREADY": (114, 37, (10037,)),
-    "EINTR": (4, 4, (10004,)), "ECONNREFUSED": (111, 61, (10061, 1225)), "ENOENT": (2, 2, (2,)),
-    "ECONNRESET": (104, 54, (10054, 64)), "EPIPE": (32, 32, ()), "ESHUTDOWN": (108, 58, (10058,)),
-    "EPROTOTYPE": (91, 41, (10041,)), "ECONNABORTED": (103, 53, (10053, 1236)), "WSAEDISCON": (None, None, (10101,)),
-    "ENOTCONN": (107, 57, (10057,)), "ETIMEDOUT": (110, 60, (10060, 121)), "ENETRESET": (102, 52, (10052,)),
-    "EHOSTUNREACH": (113, 65, (10065, 1232)), "EHOSTDOWN": (112, 64, (10064,)),
-    "ENETUNREACH": (101, 51, (10051, 1231)), "ENETDOWN": (100, 50, (10050,)), "ENONET": (64, None, ()),
-    "ENOPROTOOPT": (92, 42, (10042,)), "EPROTO": (71, 100, ()), "EADDRNOTAVAIL": (99, 49, (10049,)),
-    "EADDRINUSE": (98, 48, (10048,)), "EMFILE": (24, 24, (10024,)), "ENFILE": (23, 23, ()),
-    "ENOBUFS": (105, 55, (10055,)), "ENOMEM": (12, 12, (8, 1450)), "EACCES": (13, 13, (10013,)), "EPERM": (1, 1, ()),
-    "EAFNOSUPPORT": (97, 47, (10047,)), "EINVAL": (22, 22, (10022,)), "EFAULT": (14, 14, (10014,)),
-    "EDESTADDRREQ": (89, 39, (10039,)), "EISCONN": (106, 56, (10056,)), "EOPNOTSUPP": (95, 102, (10045,)),
-    "EPROTONOSUPPORT": (93, 43, (10043,)), "EMSGSIZE": (90, 40, (10040,)), "EBADF": (9, 9, (10009,)),
-    "ENOTSOCK": (88, 38, (10038,)), "ECANCELED": (125, 89, (995,)), "WSASYSNOTREADY": (None, None, (10091,)),
-    "WSAVERNOTSUPPORTED": (None, None, (10092,)), "WSANOTINITIALISED": (None, None, (10093,)),
-    "EKEYEXPIRED": (127, None, ()), "EKEYREJECTED": (129, None, ()), "EBADMSG": (74, None, ()), "EIO": (5, 5, ()),
-    "EAI_AGAIN": (-3, None, (11002,)), "EAI_NONAME": (-2, None, (11001,)), "EAI_NODATA": (-5, None, (11004,)),
-    "EAI_ADDRFAMILY": (-9, None, ()), "EAI_FAIL": (-4, None, (11003,)), "EAI_SYSTEM": (-11, None, ()),
-    "EAI_MEMORY": (-10, None, ()), "EAI_FAMILY": (-6, None, ()), "EAI_SOCKTYPE": (-7, None, ()),
-    "EAI_SERVICE": (-8, None, ()), "EAI_BADFLAGS": (-1, None, ()),
-}  # fmt: skip
-"""Numbers on Linux, macOS and Windows (Winsock, then Win32). Those of macOS and Windows are from documentation."""
+"""What an alert of the peer means."""
 
 
-def errno_name(number: int) -> str | None:
-    """The name of an errno on this platform; None if it has none (0, and numbers nobody knows)."""
-    name = errno.errorcode.get(number)
-    if name is None and (names := [found for platform, found in names_of_number(number) if platform == "windows"]):
-        return names[0]
-    return {"EWOULDBLOCK": "EAGAIN", "ENOTSUP": "EOPNOTSUPP"}.get(name, name) if name else None
+def _tls(category: Category, action: Action = Action.NEVER, side: FaultSide = _UNSURE) -> Classification:
+    return _row(Kind.TLS_PROTOCOL_ERROR, category, action, side)
 
 
-def names_of_number(number: int) -> list[tuple[str, str]]:
-    """What a number means, by platform: ``[("linux", "ECONNRESET"), ...]``."""
-    found: list[tuple[str, str]] = []
-    for name, (linux, macos, windows) in _PLATFORMS.items():
-        found += [("linux", name)] * (linux == number)
-        found += [("macos", name)] * (macos == number)
-        found += [("windows", name)] * (number in windows)
-    return found
+_NO_OVERLAP: Final = _tls(Category.CONFIGURATION, Action.ADDRESS)
+_MISUSE: Final = _tls(Category.LOCAL_BUG, Action.NEVER, _LOCAL)
+_CERTIFICATE: Final = _row(Kind.CERTIFICATE_INVALID, Category.CONFIGURATION, Action.NEVER)
+_PLAINTEXT: Final = _tls(Category.CONFIGURATION, Action.NEVER, FaultSide.PEER)
+
+TLS_TABLE: Final[dict[str, Classification]] = {
+    "CERTIFICATE_VERIFY_FAILED": _CERTIFICATE,
+    "UNEXPECTED_EOF_WHILE_READING": _END,
+    "APPLICATION_DATA_AFTER_CLOSE_NOTIFY": _END,
+    "WRONG_VERSION_NUMBER": _PLAINTEXT,
+    "HTTP_REQUEST": _PLAINTEXT,
+    "HTTPS_PROXY_REQUEST": _PLAINTEXT,
+    "RECORD_LAYER_FAILURE": _PLAINTEXT,
+    "UNSUPPORTED_PROTOCOL": _NO_OVERLAP,
+    "UNKNOWN_PROTOCOL": _NO_OVERLAP,
+    "VERSION_TOO_LOW": _NO_OVERLAP,
+    "VERSION_TOO_HIGH": _NO_OVERLAP,
+    "NO_SHARED_CIPHER": _NO_OVERLAP,
+    "NO_SHARED_GROUPS": _NO_OVERLAP,
+    "NO_SHARED_SIGNATURE_ALGORITHMS": _NO_OVERLAP,
+    "HANDSHAKE_FAILURE": _NO_OVERLAP,
+    "INAPPROPRIATE_FALLBACK": _NO_OVERLAP,
+    "NO_APPLICATION_PROTOCOL": _NO_OVERLAP,
+    "DH_KEY_TOO_SMALL": _NO_OVERLAP,
+    "UNSAFE_LEGACY_RENEGOTIATION_DISABLED": _NO_OVERLAP,
+    "NO_PROTOCOLS_AVAILABLE": _tls(Category.CONFIGURATION, Action.NEVER, _LOCAL),
+    "NO_CIPHERS_AVAILABLE": _tls(Category.CONFIGURATION, Action.NEVER, _LOCAL),
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": _BAD_RECORD,
+    "BAD_RECORD_TYPE": _BAD_RECORD,
+    "EXCESSIVE_MESSAGE_SIZE": _BAD_RECORD,
+    "PACKET_LENGTH_TOO_LONG": _BAD_RECORD,
+    "ENCRYPTED_LENGTH_TOO_LONG": _BAD_RECORD,
+    "DATA_LENGTH_TOO_LONG": _BAD_RECORD,
+    "UNEXPECTED_MESSAGE": _BAD_RECORD,
+    "UNEXPECTED_RECORD": _BAD_RECORD,
+    "BAD_WRITE_RETRY": _MISUSE,
+    "BAD_LENGTH": _MISUSE,
+    "UNINITIALIZED": _MISUSE,
+    "SHUTDOWN_WHILE_IN_INIT": _MISUSE,
+    "PROTOCOL_IS_SHUTDOWN": _OURS,
+}
+"""What OpenSSL's own reasons mean, by stem; its names for alerts of the peer are looked up as alerts."""
+
+_UNKNOWN_TLS: Final = _tls(Category.UNKNOWN, Action.BACK_OFF)
+_BEFORE: Final = frozenset({Phase.DNS, Phase.CONNECT})
+_BY_ERRNO: Final = frozenset({Category.LOCAL_RESOURCE, Category.CONFIGURATION})
 
 
 def of_errno(
-    name: str | None,
+    number: int,
     *,
     phase: Phase,
-    connected: bool | None = None,
+    connected: bool = True,
     ours: bool = False,
     unix: bool = False,
     bound: bool = False,
+    platform: str = sys.platform,
     overrides: Mapping[str, Classification] | None = None,
 ) -> Classification:
-    """What an errno means.
+    """What the errno of a socket call means.
 
     Args:
-        name: Its name; None for one that nobody knows.
-        phase: Where it happened.
-        connected: Whether the connection was established; by default as the phase says.
-        ours: Whether we had already closed the socket ourselves.
+        number: The errno; on Windows ``winerror`` where there is one.
+        phase: Where the connection was. In ``dns`` and ``connect`` there is no connection, whatever ``connected`` is.
+        connected: Whether the connection stood.
+        ours: Whether we had closed the socket.
         unix: Whether it is a Unix socket.
-        bound: Whether the caller chose the local address.
-        overrides: The user's own opinion, by name.
+        bound: Whether the user gave a local address.
+        platform: Whose numbers they are, as ``sys.platform`` has it.
+        overrides: What the user knows better, by name.
     """
-    if connected is None:
-        connected = phase is not Phase.CONNECT
-    tables: list[Mapping[str, Classification]] = [overrides or {}]
-    if ours:
-        tables.append(_CLOSED_BY_US)
-    if not connected:
-        tables += [_UNIX] * unix + [_BOUND] * bound + [_CONNECTING]
-    for table in (*tables, ERRNO):
-        if name in table:
-            return table[name]
-    return _UNKNOWN
+    name = errno_name(number, platform)
+    known = None if overrides is None or name is None else overrides.get(name)
+    if known is None:
+        rows = ERRNO_TABLE.get(name or "", {})
+        connecting = phase in _BEFORE or not connected
+        if not connecting:
+            known = rows.get(Where.CONNECTED)
+        else:
+            known = (rows.get(Where.UNIX) if unix else None) or (rows.get(Where.BOUND) if bound else None)
+            known = known or rows.get(Where.CONNECTING)
+        known = known or rows.get(Where.ANYWHERE, _UNKNOWN)
+    if ours and known.category is not Category.NOT_AN_ERROR:
+        known = _OURS
+    return _in_phase(known, name, phase)
 
 
-def of_eai(name: str) -> Classification:
-    """What an EAI code means, by name (``IDNA`` for a name that cannot be encoded)."""
-    return EAI.get(name, Classification(_K.NAME_RESOLUTION_ERROR, _C.DNS, _A.BACK_OFF))
+def of_eai(
+    name: str,
+    *,
+    errno: int | None = None,
+    platform: str = sys.platform,
+    overrides: Mapping[str, Classification] | None = None,
+) -> Classification:
+    """What an answer of getaddrinfo means; ``errno`` is the one that comes with EAI_SYSTEM.
+
+    The kind is always that of a failed name resolution, save where this host has run out of something or forbids it:
+    then the errno says more.
+    """
+    name = canonical(name)
+    if errno and name == "EAI_SYSTEM":
+        known = of_errno(errno, phase=Phase.DNS, connected=False, platform=platform, overrides=overrides)
+        if known.category in _BY_ERRNO:
+            return known
+    known = (overrides or {}).get(name) or EAI_TABLE.get(name, _name(Action.BACK_OFF, Category.UNKNOWN))
+    return replace(known, name=name)
 
 
-def of_tls(reason: str | None, *, verify_code: int | None = None, alert: int | None = None) -> Classification:
-    """What a TLS failure means, by OpenSSL's reason."""
+def of_tls(
+    reason: str | None,
+    *,
+    phase: Phase,
+    verify_code: int | None = None,
+    alert: int | None = None,
+    overrides: Mapping[str, Classification] | None = None,
+) -> Classification:
+    """What an error of OpenSSL means.
+
+    Args:
+        reason: Its reason, as ``SSLError.reason`` has it.
+        phase: Where the connection was: bytes that are no TLS mean a plaintext port in the handshake and a damaged
+            stream later.
+        verify_code: That of a certificate that did not pass.
+        alert: The number of an alert that the peer sent.
+        overrides: What the user knows better, by OpenSSL's reason.
+    """
+    if overrides is not None and reason is not None and reason in overrides:
+        return _in_phase(overrides[reason], reason, phase)
     if verify_code:
-        return _CERTIFICATE
-    for stem, found in TLS_REASONS:
-        if reason and stem in reason:
-            return found
-    if alert is not None or (reason and "ALERT" in reason):
-        return Classification(_K.TLS_ALERT_RECEIVED, _C.PEER_CLOSED, _A.BACK_OFF, _S.PEER)
-    return Classification(_K.TLS_PROTOCOL_ERROR, _C.VIOLATION, _A.BACK_OFF)
+        known = _CERTIFICATE
+    elif alert is not None or (alert := alert_of_reason(reason or "")) is not None:
+        known = ALERT_TABLE.get(ALERTS.get(alert, ""), _alert(Category.UNKNOWN, Action.BACK_OFF))
+    elif reason is not None and "_ALERT_" in reason:
+        known = _alert(Category.UNKNOWN, Action.BACK_OFF)
+    else:
+        known = TLS_TABLE.get((reason or "").removeprefix("SSL_"), _UNKNOWN_TLS)
+        if known is _PLAINTEXT and not phase.is_setup:
+            known = _BAD_RECORD
+    return _in_phase(known, reason, phase)
 
 
-def of_eof(phase: Phase) -> Classification:
-    """What an end of file means where none was due."""
-    return Classification(_K.UNEXPECTED_EOF, _C.PEER_CLOSED, _A.ADDRESS, _S.PEER) if phase.is_setup else _EOF
+def of_eof(*, phase: Phase) -> Classification:
+    """What an end of file means where the connection should not have ended."""
+    return _in_phase(_END, None, phase)
 
 
-def alert_of_reason(reason: str | None) -> tuple[int, str] | None:
-    """The alert that an OpenSSL reason such as ``TLSV1_ALERT_UNKNOWN_CA`` speaks of: its number and name."""
-    if reason is None:
-        return None
-    text = reason.lower()
-    if "alert" not in text and not text.startswith(("tlsv1", "sslv3", "tlsv13")):
-        return None
-    for number, name in ALERTS.items():
-        if name in text or name.replace("canceled", "cancelled") in text:
-            return number, name
-    return None
+def _in_phase(known: Classification, name: str | None, phase: Phase) -> Classification:
+    action = Action.ADDRESS if known.action is Action.PHASE_TABLE and phase.is_setup else known.action
+    return Classification(
+        kind=known.kind, category=known.category, action=action, fault_side=known.fault_side, name=name
+    )

@@ -154,7 +154,7 @@ SCENARIOS = (
         requests=(_WARM_UP, _ORDER),
         connections=("request#2:0 half_close; response#2:0 rst",),
         status=None,
-        executions=(1, 1),
+        executions=(0, 1),
     ),
     Scenario(
         name="cuts a body with a length",
