@@ -96,13 +96,13 @@ class Engine:
     __slots__ = (
         "_ended",
         "_eof",
-        "_forgiving",
         "_incoming",
         "_kept",
         "_outgoing",
         "_sent_close_notify",
         "_tracker",
         "failure",
+        "forgiving",
         "handshaken",
         "object",
         "receipts",
@@ -129,7 +129,8 @@ class Engine:
             with suppress(ValueError, TypeError):  # of another context, or not OpenSSL's: a full handshake does as well
                 self.object.session = session
         self._tracker = RecordTracker()
-        self._forgiving = truncation == "accept"
+        self.forgiving = truncation == "accept"
+        """Whether an end between two records without close_notify is an end."""
         self._kept = b""
         self._eof = False
         self._ended = False
@@ -264,7 +265,7 @@ class Engine:
         return Step.NEED_SEND if self.pending else Step.NEED_RECV
 
     def _forgiven(self) -> bool:
-        return self._eof and self._forgiving and not self._tracker.inside
+        return self._eof and self.forgiving and not self._tracker.inside
 
     def _fail(self, error: ssl.SSLError) -> TlsFailure:
         """Latch ``error`` as the failure, with the alert that came with it."""

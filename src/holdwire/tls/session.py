@@ -1,0 +1,99 @@
+"""``SessionCache``: TLS sessions to resume, so that a reconnect costs a round trip and a certificate check less.
+
+A resumed session skips the certificate: so one is never used across contexts, host names, ways of verification,
+client certificates or proxies. A session keeps its context alive, so the context's id in a key stays true as long as
+the entry exists. Not responsible for when a session is taken (``stream``: after the first application data, because
+TLS 1.3 sends its tickets after the handshake).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Hashable
+
+__all__ = ["SessionCache", "SessionKey"]
+
+_SIZE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """Everything that two connections must have in common to share a session."""
+
+    context: int
+    server_hostname: str
+    verify_mode: int
+    check_hostname: bool
+    client_certificate: Hashable
+    proxy: str | None
+
+
+class SessionCache:
+    """The latest session of each key; the least recently used ones go first.
+
+    Args:
+        size: Entries at most.
+    """
+
+    def __init__(self, size: int = _SIZE) -> None:
+        self._size = size
+        self._entries: OrderedDict[SessionKey, ssl.SSLSession] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def key(
+        self,
+        context: ssl.SSLContext,
+        server_hostname: str,
+        *,
+        client_certificate: Hashable = None,
+        proxy: str | None = None,
+    ) -> SessionKey:
+        """The key of connections made with ``context`` to ``server_hostname``.
+
+        ``client_certificate`` tells apart certificates that one context had loaded one after another.
+        """
+        return SessionKey(
+            context=id(context),
+            server_hostname=server_hostname.lower(),
+            verify_mode=int(context.verify_mode),
+            check_hostname=context.check_hostname,
+            client_certificate=client_certificate,
+            proxy=proxy,
+        )
+
+    def get(self, key: SessionKey) -> ssl.SSLSession | None:
+        """The session to resume, if there is one."""
+        session = self._entries.get(key)
+        if session is not None:
+            self._entries.move_to_end(key)
+        return session
+
+    def keep(self, key: SessionKey, session: ssl.SSLSession) -> None:
+        """Remember ``session`` for later connections."""
+        self._entries[key] = session
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+    def forget(self, key: SessionKey) -> None:
+        """Drop the session of ``key``: a handshake that offered it has failed."""
+        self._entries.pop(key, None)
+
+    def keeper(self, key: SessionKey) -> Callable[[ssl.SSLSession], None]:
+        """A function that remembers a session under ``key``: what a stream is given as ``on_session``."""
+
+        def keep(session: ssl.SSLSession) -> None:
+            self.keep(key, session)
+
+        return keep
+
+    def clear(self) -> None:
+        """Forget all sessions."""
+        self._entries.clear()
