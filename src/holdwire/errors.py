@@ -92,7 +92,12 @@ class HeartbeatLost(ConnectionLost):
 
 
 class RemoteProtocolError(HoldwireError):
-    """The peer broke its protocol, or ended the connection where its message was not complete."""
+    """The peer broke its protocol, or ended the connection where its message was not complete.
+
+    ``protocol_event`` is what the protocol's library made of the peer's word (h2's StreamReset, ConnectionTerminated).
+    """
+
+    protocol_event: object = None
 
 
 class LocalProtocolError(HoldwireError, ValueError):

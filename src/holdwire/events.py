@@ -228,7 +228,7 @@ class Observers:
     def __init__(self, members: Iterable[Observer] = ()) -> None:
         self._members: tuple[Observer, ...] = tuple(members)
         for member in self._members:
-            if not isinstance(member, Observer):
+            if not callable(getattr(member, "on_event", None)):
                 message = f"an observer needs a method on_event(event); {type(member).__name__} has none"
                 raise TypeError(message)
         self._reported: set[type[Observer]] = set()

@@ -49,6 +49,7 @@ class AsyncioChannel(Channel):
         "_watcher",
         "_write_deadline",
         "_writer",
+        "late",
         "waits",
     )
 
@@ -65,6 +66,7 @@ class AsyncioChannel(Channel):
         self._read_deadline = self._write_deadline = self._timer_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.waits = 0
+        self.late: int | BaseException | None = None
 
     async def receive(self, sink: Callable[[memoryview], object], timeout: float | None, *, eager: bool) -> int:
         if self._reader is not None:
@@ -80,19 +82,19 @@ class AsyncioChannel(Channel):
         self._sink = sink
         if not self._registered:
             self._register()
-        if timeout is not None:
-            self._read_deadline = deadline = self._loop.time() + timeout
-            if self._timer is None or deadline < self._timer_at:
-                self._arm(deadline)
-        else:
-            self._read_deadline = 0.0
+        self._read_deadline = 0.0 if timeout is None else self._deadline_in(timeout)
         self.waits += 1
+        self.late = None
         try:
             outcome = await future
+        except BaseException:
+            if future.done() and not future.cancelled():  # decided before the cancellation: the kernel says it once
+                self.late = future.result()
+            raise
         finally:
             self._reader = None
-        if outcome.__class__ is int:
-            return outcome  # type: ignore[return-value]  # the class was just compared
+        if isinstance(outcome, int):
+            return outcome
         raise _fresh(outcome)
 
     def _receive_now(self, sink: Callable[[memoryview], object]) -> int | None:
@@ -112,12 +114,7 @@ class AsyncioChannel(Channel):
         future: asyncio.Future[int | BaseException] = self._loop.create_future()
         self._writer = future
         self._loop.add_writer(self._fd, self._on_writable)
-        if timeout is not None:
-            self._write_deadline = deadline = self._loop.time() + timeout
-            if self._timer is None or deadline < self._timer_at:
-                self._arm(deadline)
-        else:
-            self._write_deadline = 0.0
+        self._write_deadline = 0.0 if timeout is None else self._deadline_in(timeout)
         if until_input:
             self.watch(self._on_input)
         self.waits += 1
@@ -129,8 +126,8 @@ class AsyncioChannel(Channel):
                 self._loop.remove_writer(self._fd)
             if until_input:
                 self._watcher = None
-        if outcome.__class__ is int:
-            return outcome  # type: ignore[return-value]  # the class was just compared
+        if isinstance(outcome, int):
+            return outcome
         raise _fresh(outcome)
 
     def watch(self, callback: Callable[[], None]) -> None:
@@ -194,6 +191,12 @@ class AsyncioChannel(Channel):
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(INTERRUPTED)
 
+    def _deadline_in(self, timeout: float) -> float:
+        deadline = self._loop.time() + timeout
+        if self._timer is None or deadline < self._timer_at:
+            self._arm(deadline)
+        return deadline
+
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -215,13 +218,12 @@ class AsyncioChannel(Channel):
             self._arm(following)
 
 
-def _fresh(outcome: int | BaseException) -> BaseException:
+def _fresh(outcome: BaseException) -> BaseException:
     """Never raise a shared instance: each would carry the tracebacks of all."""
     if outcome is _EXPIRED:
         return TimeoutError()
     if outcome is _CLOSED:
         return ClosedResourceError()
-    assert isinstance(outcome, BaseException)  # noqa: S101 - narrows the type; ints were returned before
     return outcome
 
 

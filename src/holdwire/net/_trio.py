@@ -30,7 +30,7 @@ logger = logging.getLogger("holdwire")
 class TrioChannel(Channel):
     """One descriptor in one trio run."""
 
-    __slots__ = ("_buffer", "_fd", "_runtime", "_sock", "_watched", "_watcher", "waits")
+    __slots__ = ("_buffer", "_fd", "_runtime", "_sock", "_watched", "_watcher", "late", "waits")
 
     def __init__(self, runtime: TrioRuntime, sock: socket.socket) -> None:
         self._runtime = runtime
@@ -40,6 +40,8 @@ class TrioChannel(Channel):
         self._watcher: Callable[[], None] | None = None
         self._watched = False
         self.waits = 0
+        self.late: int | BaseException | None = None
+        """Never set: readiness and ``recv`` are one step of the task."""
 
     async def receive(self, sink: Callable[[memoryview], object], timeout: float | None, *, eager: bool) -> int:
         deadline = None if timeout is None else trio.current_time() + timeout
@@ -72,6 +74,7 @@ class TrioChannel(Channel):
         try:
             if deadline is None:
                 await wait(self._fd)
+                self._check_open()
                 return
             with trio.CancelScope(deadline=deadline) as scope:
                 await wait(self._fd)
@@ -81,6 +84,11 @@ class TrioChannel(Channel):
             raise ClosedResourceError from None
         if scope.cancelled_caught:
             raise TimeoutError
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._fd < 0:  # detached after the readiness and before this task ran
+            raise ClosedResourceError
 
     async def _wait_either(self, deadline: float | None) -> int:
         outcome: list[int] = []
@@ -89,7 +97,11 @@ class TrioChannel(Channel):
         async def wait(function: Callable[[int, float | None], Awaitable[None]], result: int) -> None:
             try:
                 await function(result, deadline)
-            except (BusyResourceError, ClosedResourceError, TimeoutError) as exc:
+            except BusyResourceError as exc:
+                if result == INTERRUPTED:  # a task reads already: input is its business
+                    return
+                failures.append(exc)
+            except (ClosedResourceError, TimeoutError) as exc:
                 failures.append(exc)
             else:
                 outcome.append(result)
@@ -247,7 +259,7 @@ class TrioRuntime(Runtime):
 
     def watch(self, fd: int, callback: Callable[[], None]) -> bool:
         """Have ``callback`` called when ``fd`` becomes readable; False where this platform has no epoll."""
-        if not hasattr(select, "epoll"):
+        if not hasattr(select, "epoll") or self._over:
             return False
         if self._epoll is None:
             self._epoll = select.epoll()

@@ -18,7 +18,6 @@ import anyio
 
 from ..policy import diagnosis
 from ..policy.kind import Action
-from ..policy.phase import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,15 +84,12 @@ async def resolve(host: str, port: int, *, facts: Facts) -> list[Address]:
         found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as exc:
         name = _EAI_NAMES.get(exc.errno or 0, "EAI_FAIL")
-        raise NameNotResolved(_unresolved(host, name, facts, number=exc.errno, detail=exc.strerror)) from exc
-    except OSError as exc:  # EAI_SYSTEM: CPython raises the errno behind it
-        failure = diagnosis.from_errno(
-            exc.errno or 0, syscall="getaddrinfo", phase=Phase.DNS, facts=_now(facts), connected=False
-        )
+        raise NameNotResolved(_unresolved(host, name, facts, detail=exc.strerror)) from exc
+    except OSError as exc:  # CPython raises the errno behind EAI_SYSTEM
+        failure = diagnosis.from_eai("EAI_SYSTEM", facts=_now(facts), errno=exc.errno, detail=exc.strerror)
         raise NameNotResolved(failure) from exc
     except ValueError as exc:  # UnicodeError: not a legal name; ValueError: it holds a null character
-        failure = diagnosis.from_eai("IDNA", facts=_now(facts), detail="the host name cannot be encoded")
-        raise NameNotResolved(failure) from exc
+        raise NameNotResolved(diagnosis.from_eai("UnicodeError", facts=_now(facts))) from exc
     addresses = list(dict.fromkeys(Address(family, sockaddr[0], sockaddr[1]) for family, _, _, _, sockaddr in found))
     if not addresses:
         raise NameNotResolved(_unresolved(host, "EAI_NODATA", facts))
@@ -103,8 +99,8 @@ async def resolve(host: str, port: int, *, facts: Facts) -> list[Address]:
     return addresses
 
 
-def _unresolved(host: str, name: str, facts: Facts, *, number: int | None = None, detail: str | None = None) -> Failure:
-    failure = diagnosis.from_eai(name, facts=_now(facts), number=number, detail=detail)
+def _unresolved(host: str, name: str, facts: Facts, *, detail: str | None = None) -> Failure:
+    failure = diagnosis.from_eai(name, facts=_now(facts), detail=detail)
     if name in _NOT_FOUND and host in _known:  # glibc says so too when the network is down
         said = f"{detail}; " if detail else ""
         failure = failure.evolve(action=Action.BACK_OFF, detail=f"{said}it has resolved before in this process")

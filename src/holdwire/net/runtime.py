@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
 
-__all__ = ["INTERRUPTED", "Channel", "Runtime", "Signal", "TaskHandle", "TimerHandle", "current"]
+__all__ = ["INTERRUPTED", "Channel", "Runtime", "Signal", "TaskHandle", "TimerHandle", "current", "forks"]
 
 BUFFER_SIZE = 262_144
 """Bytes that one ``recv`` may take. One buffer for each thread: it is consumed before the next await."""
@@ -42,15 +42,31 @@ class _Generation:
     """Counts forks: a connection that was made in another process must not be touched."""
 
     value: ClassVar[int] = 0
+    """Forks that lie between this process and the one that loaded this module."""
+    forks: ClassVar[int] = 0
+    """Those, and the forks that this process has made."""
 
     @classmethod
     def advance(cls) -> None:
         cls.value += 1
+        cls.forks += 1
         _buffers.__dict__.clear()
+
+    @classmethod
+    def forked(cls) -> None:
+        cls.forks += 1
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Generation.advance)
+    os.register_at_fork(after_in_child=_Generation.advance, after_in_parent=_Generation.forked)
+
+
+def forks() -> int:
+    """How often this process was forked or has forked: a descriptor that is older may have another holder.
+
+    Programs started by ``subprocess`` do not count: they inherit no descriptor of ours.
+    """
+    return _Generation.forks
 
 
 class TaskHandle(abc.ABC):
@@ -94,6 +110,8 @@ class Channel(abc.ABC):
 
     waits: int
     """How often a task really waited here: tells a caller whether it has yielded to the loop."""
+    late: int | BaseException | None
+    """What had come already when ``receive`` was cancelled: a number of bytes that ``sink`` has, or the OSError."""
 
     @abc.abstractmethod
     async def receive(self, sink: Callable[[memoryview], object], timeout: float | None, *, eager: bool) -> int:

@@ -12,12 +12,10 @@ Not responsible for connecting (``dial``), TLS, or deciding what a failure means
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import socket
-import struct
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anyio import ClosedResourceError
 from anyio.abc import SocketAttribute
@@ -27,9 +25,10 @@ from ..policy import diagnosis
 from ..policy.kind import Kind
 from ..policy.phase import Phase
 from .keepalive import arm, lift
-from .runtime import INTERRUPTED, current
+from .linger import reset
+from .runtime import INTERRUPTED, current, forks
 from .tcp_info import outq, tcp_info
-from .wire import CLOSED_MESSAGE, Look, Wire
+from .wire import CLOSED_MESSAGE, FINISHED_MESSAGE, Look, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SocketStream"]
 
-_LINGER_ABORT = struct.pack("ii", 1, 0)
+_Name: TypeAlias = "tuple[str, int] | tuple[str, int, int, int] | str | bytes"
+"""What ``getsockname`` and ``getpeername`` return: IPv4, IPv6, Unix."""
+
 _LOST = {Kind.HEARTBEAT_LOST: HeartbeatLost}
 _DRAIN_LIMIT = 64
 """Receive calls at most when unread input is dropped before a close."""
@@ -65,8 +66,13 @@ class SocketStream(Wire):
         self._eager = True
         self._carry = b""
         self._eof = False
+        self._finished = False
         self._write_failed = False
         self._cause: OSError | None = None
+        self._forks = forks()
+        self._user_timeout: float | None = None
+        self.shared = False
+        """Set by an owner who duplicated the descriptor; after a fork it counts as shared without that."""
         self.host = host
         self.port = port
         self.via = via
@@ -112,8 +118,18 @@ class SocketStream(Wire):
             raise DeadlineExceeded(message, limit="read") from None
         except OSError as exc:
             raise self._fail(exc, "recv") from exc
+        except BaseException:
+            self._settle(self._channel.late)
+            raise
         self._took(count)
         return count
+
+    def _settle(self, late: int | BaseException | None) -> None:
+        """A read was cancelled after its outcome had come: keep it, for the kernel tells it once."""
+        if isinstance(late, int):
+            self._took(late)
+        elif isinstance(late, OSError) and late.errno is not None:
+            self._fail(late, "recv")
 
     def read_now(self, sink: Callable[[memoryview], object]) -> int | None:
         """One ``recv`` without waiting: None if it would block, 0 at the end of file.
@@ -168,8 +184,8 @@ class SocketStream(Wire):
     async def write(self, data: bytes | memoryview, timeout: float | None = None, *, until_input: bool = False) -> int:
         if self.failure is not None:
             raise self._lost()
-        if self._closed:
-            raise ClosedError(CLOSED_MESSAGE)
+        if self._closed or self._finished:
+            raise ClosedError(CLOSED_MESSAGE if self._closed else FINISHED_MESSAGE)
         try:
             count = self._sock.send(data)
         except (BlockingIOError, InterruptedError):
@@ -190,7 +206,7 @@ class SocketStream(Wire):
             try:
                 outcome = await self._channel.wait_writable(left, until_input=until_input)
             except ClosedResourceError:
-                raise ClosedError(CLOSED_MESSAGE) from None
+                raise self._ended() from None
             except TimeoutError:
                 message = (
                     f"{size - done} of {size} bytes were not taken by {self._name} within {timeout} s "
@@ -199,8 +215,8 @@ class SocketStream(Wire):
                 raise DeadlineExceeded(message, limit="write") from None
             if outcome == INTERRUPTED:
                 break
-            if self.failure is not None:
-                raise self._lost()
+            if self.failure is not None or self._closed:
+                raise self._ended()
             try:
                 count = self._sock.send(data[done:])
             except (BlockingIOError, InterruptedError):
@@ -221,8 +237,8 @@ class SocketStream(Wire):
         """
         if self.failure is not None:
             raise self._lost()
-        if self._closed:
-            raise ClosedError(CLOSED_MESSAGE)
+        if self._closed or self._finished:
+            raise ClosedError(CLOSED_MESSAGE if self._closed else FINISHED_MESSAGE)
         try:
             count = self._sock.send(data)
         except (BlockingIOError, InterruptedError):
@@ -238,10 +254,13 @@ class SocketStream(Wire):
             raise self._lost()
         if self._closed:
             raise ClosedError(CLOSED_MESSAGE)
+        if self._finished:
+            return
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as exc:
             raise self._fail(exc, "shutdown") from exc
+        self._finished = True
 
     # --- looking ---
 
@@ -307,7 +326,7 @@ class SocketStream(Wire):
     def local_port(self) -> int | None:
         """Our own port, None on a Unix socket and after the close."""
         try:
-            name: Any = self._sock.getsockname()
+            name: _Name = self._sock.getsockname()
         except OSError:
             return None
         return name[1] if isinstance(name, tuple) else None
@@ -354,9 +373,14 @@ class SocketStream(Wire):
             return
         self._closed = True
         self._channel.detach()
-        if self.failure is None and not self._eof:
+        # another holder of the descriptor would keep the connection open after our close
+        if (self.failure is None and not self._eof) or self._is_shared:
             self._shut_down()
         self._sock.close()
+
+    @property
+    def _is_shared(self) -> bool:
+        return self.shared or self._forks != forks()
 
     def _shut_down(self) -> None:
         """FIN, and drop unread input: with input unread (TLS 1.3 tickets) Linux would send RST instead of FIN."""
@@ -371,17 +395,16 @@ class SocketStream(Wire):
     def set_user_timeout(self, keepalive: Keepalive | None) -> None:
         if not self._closed:
             if keepalive is None:
-                lift(self._sock)
+                self._user_timeout = lift(self._sock)
             else:
-                arm(self._sock, keepalive)
+                arm(self._sock, keepalive, before=self._user_timeout)
 
     def abort(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._channel.detach()
-        with contextlib.suppress(OSError):  # a Unix socket, or a peer that is gone: close does it
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ABORT)
+        reset(self._sock, shared=self._is_shared)
         self._sock.close()
 
     def drop(self) -> None:
@@ -396,9 +419,9 @@ class SocketStream(Wire):
         sock = self._sock
         attributes: dict[Any, Callable[[], Any]] = {
             SocketAttribute.family: lambda: sock.family,
-            SocketAttribute.local_address: sock.getsockname,
+            SocketAttribute.local_address: lambda: _plain(sock.getsockname()),
             SocketAttribute.raw_socket: lambda: sock,
-            SocketAttribute.remote_address: sock.getpeername,
+            SocketAttribute.remote_address: lambda: _plain(sock.getpeername()),
         }
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             attributes[SocketAttribute.local_port] = lambda: sock.getsockname()[1]
@@ -406,10 +429,17 @@ class SocketStream(Wire):
         return attributes
 
 
+def _plain(name: _Name) -> tuple[str, int] | str:
+    """An address as anyio gives it: host and port, and the path of a Unix socket as text."""
+    if isinstance(name, tuple):
+        return name[0], name[1]
+    return name.decode(errors="surrogateescape") if isinstance(name, bytes) else name
+
+
 def _address(sock: socket.socket) -> tuple[str | None, int | None, str | None]:
     """The peer's address and port, and ``ipv4``, ``ipv6`` or ``unix``."""
     try:
-        name: Any = sock.getpeername()
+        name: _Name = sock.getpeername()
     except OSError:
         return None, None, None
     if isinstance(name, tuple):

@@ -69,6 +69,7 @@ class Wire(ByteStream):
     """Exchanges completed before the present one; kept by the owner."""
 
     def __init__(self) -> None:
+        self._disused = False
         self._receiving = ResourceGuard("reading from")
         self._sending = ResourceGuard("writing to")
 
@@ -97,6 +98,13 @@ class Wire(ByteStream):
         Raises: as ``read``. After a time-out or a cancellation an unknown part was written.
         """
 
+    def write_now(self, data: bytes) -> int:  # noqa: ARG002 - a wire that cannot write without waiting takes nothing
+        """Write what can be written without waiting; return how much of ``data`` was accepted, possibly 0.
+
+        Raises: as ``read``, but for the time-out.
+        """
+        return 0
+
     @abc.abstractmethod
     def look(self) -> Look:
         """Look, without blocking and without losing a byte, whether the connection is still alive."""
@@ -113,6 +121,11 @@ class Wire(ByteStream):
     @abc.abstractmethod
     def unsent(self) -> int:
         """Bytes accepted by ``write`` that the kernel has not taken yet: ciphertext of ours."""
+
+    @property
+    def saw_close_notify(self) -> bool:
+        """Whether the end that the peer made was an orderly one; without TLS nobody can tell, so it was."""
+        return True
 
     @abc.abstractmethod
     def undelivered(self) -> int | None:
@@ -177,6 +190,7 @@ class Wire(ByteStream):
             raise ValueError(message)
         with self._receiving:
             await checkpoint_if_cancelled()
+            self._check_in_use()
             waits = self.wait_count
             try:
                 data = await self.read(max_bytes)
@@ -198,8 +212,7 @@ class Wire(ByteStream):
         """
         with self._sending:
             await checkpoint_if_cancelled()
-            if self.closed:
-                raise ClosedError(CLOSED_MESSAGE)
+            self._check_in_use()
             waits = self.wait_count
             if item:
                 await self.write(item)
@@ -210,13 +223,24 @@ class Wire(ByteStream):
         """As ``anyio.abc.ByteStream.send_eof``; may be called again."""
         with self._sending:
             await checkpoint_if_cancelled()
+            self._check_in_use()
             await self.finish()
             await cancel_shielded_checkpoint()
 
     async def aclose(self) -> None:
         """Close gracefully; cancelled, it aborts nothing that ``close`` would not. May be called again."""
+        self._disuse()
         self.close()
         await checkpoint()
 
+    def _disuse(self) -> None:
+        """The user has closed the stream: later calls get ClosedError, whatever failure is latched."""
+        self._disused = True
+
+    def _check_in_use(self) -> None:
+        if self._disused or (self.closed and self.failure is None):
+            raise ClosedError(CLOSED_MESSAGE)
+
 
 CLOSED_MESSAGE = "the stream was closed by its owner and cannot be used again; open a new one"
+FINISHED_MESSAGE = "nothing more can be sent: the sending side of the stream was closed by its owner"

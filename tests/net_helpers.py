@@ -1,0 +1,82 @@
+"""What the tests of ``holdwire.net`` share: connected pairs, resets, a runtime that is set up before leaks count."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+import anyio.lowlevel
+import pytest
+
+from holdwire.net.runtime import Runtime, current
+from holdwire.net.stream import SocketStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["clean_runtime", "listener", "reset", "stream_pair", "tcp_pair"]
+
+
+def tcp_pair(*, buffers: int | None = None) -> tuple[socket.socket, socket.socket]:
+    """Two connected TCP sockets, with small buffers on request."""
+    with socket.socket() as server:
+        if buffers is not None:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        client = socket.socket()
+        if buffers is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
+        client.connect(server.getsockname())
+        return client, server.accept()[0]
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A listening socket on 127.0.0.1."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        yield sock
+
+
+@pytest.fixture
+async def clean_runtime(anyio_backend: object) -> Runtime:
+    """The runtime, with the tasks that last as long as the run started: list it before ``no_leaks``."""
+    runtime = current()
+    runtime.call_later(0, lambda: None)
+    first, second = socket.socketpair()
+    first.settimeout(0)
+    channel = runtime.channel(first)
+    channel.watch(lambda: None)
+    channel.detach()
+    first.close()
+    second.close()
+    await anyio.lowlevel.checkpoint()
+    return runtime
+
+
+@pytest.fixture
+def stream_pair(clean_runtime: Runtime) -> Iterator[Callable[..., tuple[SocketStream, socket.socket]]]:
+    """Makes a stream and the blocking socket of its peer; both are closed at the end."""
+    made: list[tuple[SocketStream, socket.socket]] = []
+
+    def make(**options: int) -> tuple[SocketStream, socket.socket]:
+        client, peer = tcp_pair(**options)
+        peer.settimeout(5)
+        stream = SocketStream(client, host="peer.test", port=443)
+        made.append((stream, peer))
+        return stream, peer
+
+    yield make
+    for stream, peer in made:
+        stream.abort()
+        peer.close()
