@@ -22,6 +22,7 @@ import httpx
 import holdwire
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from holdwire.testing.certificates import Identity
@@ -107,7 +108,7 @@ class FromMemory(httpx.AsyncBaseTransport):
         return httpx.Response(200, headers=[(b"content-length", b"13")], stream=httpx.ByteStream(b"x" * 13))
 
 
-def clients(backend: str, context: Any) -> dict[str, Callable[[], Any]]:
+def clients(backend: str, context: ssl.SSLContext | None) -> dict[str, Callable[[], Any]]:
     """The clients that this environment has, by name."""
     verify = context if context is not None else True
     limits = httpx.Limits(max_connections=1000, max_keepalive_connections=1000)
@@ -135,7 +136,11 @@ def clients(backend: str, context: Any) -> dict[str, Callable[[], Any]]:
     return found
 
 
-async def one_round(client: Any, url: str, work: Work) -> tuple[float, float]:
+async def one_round(
+    client: Any,  # noqa: ANN401 - of one of several libraries
+    url: str,
+    work: Work,
+) -> tuple[float, float]:
     """CPU and wall microseconds per request."""
     body = b"u" * work.upload
     share = max(work.requests // work.concurrency, 1)
@@ -156,7 +161,7 @@ async def one_round(client: Any, url: str, work: Work) -> tuple[float, float]:
     return (time.process_time() - cpu) / count * 1e6, (time.perf_counter() - wall) / count * 1e6
 
 
-async def measure(work: Work, url: str, context: Any, rounds: int, backend: str) -> list[Row]:
+async def measure(work: Work, url: str, context: ssl.SSLContext | None, rounds: int, backend: str) -> list[Row]:
     """All clients under one load, interleaved."""
     made = clients(backend, context)
     rows = {name: Row(work.name, context is not None, name, [], []) for name in made}

@@ -44,7 +44,7 @@ class _Counted:
         error: BaseException | None = None
         while True:
             try:
-                yielded = inner.send(value) if error is None else inner.throw(error)  # type: ignore[attr-defined]
+                yielded = inner.send(value) if error is None else inner.throw(error)
             except StopIteration as stop:
                 return stop.value
             self.owner.seen += 1
@@ -83,7 +83,9 @@ async def early_close(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("scenario", [plain_get, streamed_post, early_close])
 @pytest.mark.parametrize("warm", [False, True], ids=["fresh", "reused"])
 async def test_cancelled_anywhere_the_pool_loses_nothing(
-    server: ChaosServer, scenario: Callable[[httpx.AsyncClient], Awaitable[None]], warm: bool
+    server: ChaosServer,
+    scenario: Callable[[httpx.AsyncClient], Awaitable[None]],
+    warm: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     number = 0
     while True:

@@ -123,9 +123,7 @@ async def test_a_body_cut_in_the_middle_is_an_error_with_the_words_that_users_kn
 ) -> None:
     async with client(server, seen) as http:
         server.script("response:150 fin", path="/cut")
-        with pytest.raises(
-            httpx.RemoteProtocolError, match="peer closed connection without sending complete"
-        ) as caught:
+        with pytest.raises(httpx.RemoteProtocolError, match="peer closed connection without") as caught:
             await http.post("/cut", content=b"x" * 1000)
     assert holdwire.failure_of(caught.value) is not None
     assert [failure.phase for failure in seen.failures] == ["response_body"]
@@ -136,9 +134,7 @@ async def test_a_server_that_closes_without_an_answer_is_told_in_the_words_that_
 ) -> None:
     async with client(server, seen, retry=None) as http:
         server.script("response:0 fin", path="/silent")
-        with pytest.raises(
-            httpx.RemoteProtocolError, match="Server disconnected without sending a response."
-        ) as caught:
+        with pytest.raises(httpx.RemoteProtocolError, match="Server disconnected without sending") as caught:
             await http.post("/silent", content=b"x")
     failure = holdwire.failure_of(caught.value)
     assert failure is not None
@@ -180,9 +176,7 @@ async def test_an_early_413_is_delivered_although_the_upload_could_not_end(serve
     assert response.status_code == 413
 
 
-async def test_a_sync_client_is_told_to_be_async() -> None:
-    with pytest.raises(TypeError, match="async only"), httpx.Client(transport=holdwire.ResilientTransport()) as http:  # type: ignore[arg-type]
-        http.get("http://127.0.0.1:1/")
+def test_a_sync_client_is_told_to_be_async() -> None:
     with pytest.raises(TypeError, match="async only"):
         httpx.Client(transport=holdwire.ResilientTransport()).get("http://127.0.0.1:1/")  # type: ignore[arg-type]
 
@@ -190,5 +184,5 @@ async def test_a_sync_client_is_told_to_be_async() -> None:
 async def test_a_closed_transport_says_what_to_do(server: ChaosServer, seen: Seen) -> None:
     transport = holdwire.ResilientTransport(observers=[seen])
     await transport.aclose()
-    with pytest.raises(RuntimeError, match="closed.*new client"):
+    with pytest.raises(RuntimeError, match=r"closed.*new client"):
         await transport.handle_async_request(httpx.Request("GET", server.url))

@@ -63,7 +63,10 @@ CASES = {
     "HEAD with a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"HEAD", 200, b"", True),
     "HEAD with chunked": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"HEAD", 200, b"", True),
     "interim responses are skipped": (
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+            b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
+        ),
         b"GET",
         201,
         b"",
@@ -100,7 +103,10 @@ def test_a_body_delimited_by_the_end_of_the_connection_ends_there_and_closes(ste
 
 
 def test_headers_keep_their_case_order_and_repeats_and_those_of_interim_responses_are_dropped() -> None:
-    raw = b"HTTP/1.1 103 Early\r\nLink: no\r\n\r\nHTTP/1.1 200 OK\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 0\r\n\r\n"
+    raw = (
+        b"HTTP/1.1 103 Early\r\nLink: no\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 0\r\n\r\n"
+    )
     reader, _ = read(raw)
     assert reader.headers == [(b"Set-Cookie", b"a"), (b"set-cookie", b"b"), (b"Content-Length", b"0")]
 
@@ -169,7 +175,9 @@ VIOLATIONS = {
     "conflicting lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
     "the same length twice": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
     "gzip, chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "transfer-encoding twice": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "transfer-encoding twice": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
     "a head without end": b"HTTP/1.1 200 OK\r\n" + b"X-Pad: " + b"a" * MAX_HEAD + b"\r\n",
     "interim responses without end": b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM + 1),
     "chunk extensions without end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;" + b"a" * (MAX_QUIET + 9),

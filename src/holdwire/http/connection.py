@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..events import CloseReason
 from ..net.wire import Look
+from ..policy import diagnosis
+from ..policy.failure import TlsDetail
 from ..policy.phase import Phase, Sent
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..net.wire import Wire
     from ..policy.failure import Failure
+    from ..policy.outcome import Http2Signal
     from ..retrying import Retrier
     from .messages import Origin, Request, Response
 
@@ -34,7 +37,11 @@ class Attempt:
     __slots__ = (
         "__weakref__",
         "began",
+        "first_stream",
+        "goaway_error",
+        "http2",
         "idle_before",
+        "multiplexed",
         "number",
         "phase",
         "received",
@@ -65,6 +72,14 @@ class Attempt:
         """Whether response bytes arrived before the request was fully written."""
         self.replaced = False
         """Whether its path looked dead, and a replacement stands."""
+        self.multiplexed = False
+        """Whether the connection is HTTP/2 and lives on without this request's stream."""
+        self.http2: Http2Signal | None = None
+        """What HTTP/2 said about its stream."""
+        self.first_stream = False
+        """Whether its stream was the connection's first."""
+        self.goaway_error = False
+        """Whether the GOAWAY that ended its stream has an error code."""
         self.unsent_aborted = 0
         """Bytes that were still queued when the connection was given up, and are never delivered."""
 
@@ -120,6 +135,17 @@ class HttpConnection(abc.ABC):
         """Requests in progress."""
 
     @property
+    def settled(self) -> bool:
+        """Whether it is known how many requests the peer allows at a time."""
+        return True
+
+    def reserve(self) -> None:  # noqa: B027 - where one request at a time is the rule nothing is counted
+        """A request will follow: where several can share the connection, its place is counted from now on."""
+
+    def release(self) -> None:  # noqa: B027 - the same
+        """The request does not follow."""
+
+    @property
     @abc.abstractmethod
     def waiting(self) -> Attempt | None:
         """The attempt whose request is being sent or answered; None if there is none, or several."""
@@ -146,13 +172,16 @@ class HttpConnection(abc.ABC):
         return self.max_age is not None and now - self.created >= self.max_age
 
     def looks_alive(self) -> bool:
-        """One non-blocking look before use; what it finds dead is closed, and reported by ``on_end``."""
-        look = self.wire.look()
+        """One non-blocking look while no request is in progress; what is dead is closed, and told by ``on_end``."""
+        wire = self.wire
+        look = wire.look()
         if look is Look.QUIET:
             return True
-        if look is Look.FAILED:
-            self.end(CloseReason.FAILURE, self.wire.failure)
-        else:
+        if look is Look.ENDED and not wire.saw_close_notify:
+            wire.latch(diagnosis.from_eof(phase=wire.phase, facts=wire.facts(), tls=TlsDetail()))
+        if wire.failure is not None:
+            self.end(CloseReason.FAILURE, wire.failure)
+        else:  # an orderly end, or bytes nobody asked for, such as 408: either way nothing more can be asked here
             self.end(CloseReason.PEER_IDLE)
         return False
 

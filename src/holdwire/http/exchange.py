@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import anyio
 
@@ -167,6 +167,10 @@ class Exchange:
             outcome,
             path_suspect=attempt.replaced,
             user_timeout=isinstance(exc, DeadlineExceeded),
+            multiplexed=attempt.multiplexed,
+            http2=attempt.http2,
+            first_stream=attempt.first_stream,
+            goaway_error=attempt.goaway_error,
             answered=attempt.received > 0,
             other_address_left=isinstance(exc, ConnectFailed) and exc.address_left,
             **self._of_request(request),
@@ -186,7 +190,7 @@ class Exchange:
             **self._of_request(request),
         )
 
-    def _of_request(self, request: Request) -> dict[str, bool]:
+    def _of_request(self, request: Request) -> _RequestFacts:
         body = request.body
         return {
             "idempotent": is_repeatable(request),
@@ -276,6 +280,15 @@ class Exchange:
                 status=status,
             )
         )
+
+
+class _RequestFacts(TypedDict):
+    """What an ``Outcome`` says of the request alone."""
+
+    idempotent: bool
+    replayable: bool
+    body_consumed: bool
+    caller_retries: bool
 
 
 class _BodyWatch:

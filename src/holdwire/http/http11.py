@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ConnectionLost, DeadlineExceeded, HoldwireError, LocalProtocolError, RemoteProtocolError
 from ..events import CloseReason
-from ..net.wire import Look
 from ..policy import diagnosis
 from ..policy.evidence import delivery
 from ..policy.kind import Kind
@@ -325,6 +324,7 @@ class Http11Connection(HttpConnection):
 
     def _failure_of(self, exc: BaseException, attempt: Attempt) -> Failure | None:
         """The record of ``exc``, with what only this layer knows."""
+        failure: Failure | None
         if isinstance(exc, DeadlineExceeded):
             failure = diagnosis.local(Kind.LOCAL_TIMEOUT, phase=attempt.phase, facts=self.wire.facts())
         elif isinstance(exc, HoldwireError):
@@ -364,13 +364,7 @@ class Http11Connection(HttpConnection):
 
     def _on_input(self) -> None:
         """Something arrived on the idle connection: its end, a failure, TLS's own talk, or bytes nobody asked for."""
-        look = self.wire.look()
-        if look is Look.QUIET:
-            return
-        if look is Look.FAILED:
-            self.end(CloseReason.FAILURE, self.wire.failure)
-        else:  # a server may say 408 before it closes: either way nothing more can be asked here
-            self.end(CloseReason.PEER_IDLE)
+        self.looks_alive()
 
     def _ended(self) -> None:
         self._reader = ResponseReader()  # lets go of the parser, which refers back to its reader

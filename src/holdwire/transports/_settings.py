@@ -40,7 +40,7 @@ def client_settings(
     *,
     tls_context: Callable[[], ssl.SSLContext],
     limits: Any,
-    retries: int,
+    retries: object,
     uds: str | None,
     local_address: str | None,
     socket_options: Iterable[tuple[Any, ...]] | None,

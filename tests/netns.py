@@ -1,0 +1,133 @@
+"""A lab of three hosts on one machine: client - router - server, as network namespaces with veth pairs and nft.
+
+Needs root. Every lab has names of its own and is taken down with all that is in it. Code runs "on" a host by entering
+its namespace with the calling thread; threads that are started meanwhile stay there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CLIENT, SERVER = "10.77.1.2", "10.77.2.2"
+_CLONE_NEWNET = 0x40000000
+_numbers = itertools.count()
+
+
+class Lab:
+    """See the module. ``nft`` and ``heal`` work on the router."""
+
+    def __init__(self) -> None:
+        stem = f"hw{os.getpid() % 100000}x{next(_numbers)}"
+        self.client, self.router, self.server = (f"{stem}{host}" for host in "crs")
+
+    def up(self) -> None:
+        """Make the hosts and the wires between them."""
+        for name in (self.client, self.router, self.server):
+            run("ip", "netns", "add", name)
+            run("ip", "-n", name, "link", "set", "lo", "up")
+        for host, near, far, network in (
+            (self.client, "c0", "r0", "10.77.1"),
+            (self.server, "s0", "r1", "10.77.2"),
+        ):
+            run("ip", "link", "add", near, "netns", host, "type", "veth", "peer", "name", far, "netns", self.router)
+            run("ip", "-n", host, "addr", "add", f"{network}.2/24", "dev", near)
+            run("ip", "-n", self.router, "addr", "add", f"{network}.1/24", "dev", far)
+            run("ip", "-n", host, "link", "set", near, "up")
+            run("ip", "-n", self.router, "link", "set", far, "up")
+            run("ip", "-n", host, "route", "add", "default", "via", f"{network}.1")
+        self.sysctl(
+            "net.ipv4.ip_forward=1",
+            "net.ipv4.icmp_ratelimit=0",
+            "net.ipv4.icmp_msgs_per_sec=100000",
+            "net.ipv4.icmp_msgs_burst=100000",
+        )
+        self.nft("add table inet f")
+        self.nft("add chain inet f fw { type filter hook forward priority 0 ; }")
+
+    def down(self) -> None:
+        """Take everything down; a namespace goes when its last process and socket do."""
+        for name in (self.client, self.router, self.server):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+    def sysctl(self, *settings: str) -> None:
+        """Set kernel settings of the router."""
+        run("ip", "netns", "exec", self.router, "sysctl", "-qw", *settings)
+
+    def nft(self, *rules: str) -> None:
+        """Run nft commands on the router."""
+        for rule in rules:
+            run("ip", "netns", "exec", self.router, "nft", rule)
+
+    def drop_port(self, port: int) -> None:
+        """Silently drop what comes from or goes to one port of the client: that flow, and no other."""
+        self.nft(
+            f"add rule inet f fw ip saddr {CLIENT} tcp sport {port} drop",
+            f"add rule inet f fw ip daddr {CLIENT} tcp dport {port} drop",
+        )
+
+    def drop_all(self) -> None:
+        """Silently drop everything."""
+        self.nft("add rule inet f fw drop")
+
+    def heal(self) -> None:
+        """Forget every rule."""
+        self.nft("flush chain inet f fw")
+
+    def forget_after(self, seconds: int, *, answer: str) -> None:
+        """A stateful firewall that forgets idle flows: ``drop`` or ``reset`` is what they get afterwards."""
+        self.sysctl(
+            f"net.netfilter.nf_conntrack_tcp_timeout_established={seconds}", "net.netfilter.nf_conntrack_tcp_loose=0"
+        )
+        self.nft(
+            "add rule inet f fw ct state established,related accept",
+            "add rule inet f fw tcp flags & (syn|ack) == syn ct state new accept",
+            "add rule inet f fw drop"
+            if answer == "drop"
+            else "add rule inet f fw meta l4proto tcp reject with tcp reset",
+        )
+
+    @contextlib.contextmanager
+    def on(self, host: str) -> Iterator[None]:
+        """Let the calling thread live on ``host``."""
+        with Path("/proc/thread-self/ns/net").open() as home, Path(f"/run/netns/{host}").open() as there:
+            _enter(there.fileno())
+            try:
+                yield
+            finally:
+                _enter(home.fileno())
+
+
+def _enter(fd: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def run(*command: str) -> None:
+    """Run a command that must succeed."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+@contextlib.contextmanager
+def lab() -> Iterator[Lab]:
+    """A fresh lab; skips the test aloud where there can be none."""
+    if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("nft"):
+        pytest.skip("network namespaces need root, iproute2 and nftables: no path was cut in this run")
+    made = Lab()
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
