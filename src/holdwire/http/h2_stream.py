@@ -1,0 +1,193 @@
+"""``Http2Stream`` and ``Http2Body``: one request and its response on an HTTP/2 connection.
+
+A stream is the meeting point of two tasks: the connection's reader puts in what arrives and wakes, the request's task
+takes it out and waits. Not responsible for frames, flow control or fates (``http2``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import DeadlineExceeded, HoldwireError
+from ..policy.phase import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ..net.runtime import Runtime, Signal
+    from .connection import Attempt
+    from .http2 import Http2Connection
+    from .messages import Headers
+
+__all__ = ["Http2Body", "Http2Stream"]
+
+_ANSWERED = 300
+"""Statuses from here on answer a request whose body is still being sent: no more of it is wanted."""
+
+
+class Http2Stream:
+    """See the module."""
+
+    __slots__ = (
+        "_signal",
+        "attempt",
+        "begin",
+        "end",
+        "ended",
+        "error",
+        "headers",
+        "id",
+        "index",
+        "opened",
+        "owed",
+        "phase",
+        "pieces",
+        "reset",
+        "status",
+    )
+
+    def __init__(self, stream_id: int, attempt: Attempt, *, index: int, opened: float) -> None:
+        self.id = stream_id
+        self.attempt = attempt
+        self.index = index
+        """Which stream of the connection it is, from 1."""
+        self.opened = opened
+        self.begin = 0
+        """Position in the outbox of its first byte."""
+        self.end: int | None = None
+        """Position behind its last byte; None while more of the request is to come."""
+        self.phase = Phase.REQUEST_HEADERS
+        self.status = 0
+        """0 until the head of the final response is there."""
+        self.headers: Headers = []
+        self.pieces: list[tuple[bytes, int]] = []
+        """Data that nobody has taken yet, each with what it counts in the window."""
+        self.owed = 0
+        """Window that was used and is to be given back."""
+        self.ended = False
+        """Whether the response is complete."""
+        self.reset = False
+        """Whether RST_STREAM was sent or received."""
+        self.error: HoldwireError | None = None
+        """What ended it; what came before is still delivered first."""
+        self._signal: Signal | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether no more of the request is wanted: its response is complete, an error, or will never come."""
+        return self.ended or self.reset or self.error is not None or self.status >= _ANSWERED
+
+    async def changed(self, runtime: Runtime, timeout: float | None) -> bool:
+        """Wait until something happens to the stream; False if nothing does within ``timeout`` seconds."""
+        self._signal = signal = runtime.signal()
+        try:
+            return await signal.wait(timeout)
+        finally:
+            self._signal = None
+
+    def wake(self) -> None:
+        """Something happened."""
+        if self._signal is not None:
+            self._signal.set()
+
+    async def receive_head(self, runtime: Runtime) -> None:
+        """Wait for the head of the final response.
+
+        Raises:
+            DeadlineExceeded: Nothing came on this stream within the read time-out.
+            HoldwireError: What ended the stream.
+        """
+        while not self.status:
+            await self._next(runtime)
+
+    async def receive_data(self, runtime: Runtime) -> tuple[bytes, int] | None:
+        """The next data and its share of the window; None at the end. Raises: as ``receive_head``."""
+        while not self.pieces:
+            if self.ended:
+                return None
+            await self._next(runtime)
+        pieces, self.pieces = self.pieces, []
+        if len(pieces) == 1:
+            return pieces[0]
+        return b"".join([data for data, _ in pieces]), sum([used for _, used in pieces])
+
+    async def _next(self, runtime: Runtime) -> None:
+        if self.error is not None:
+            raise self.error
+        request = self.attempt.request
+        if not await self.changed(runtime, request.timeouts.read):
+            origin = request.origin
+            message = (
+                f"nothing came from {origin.host}:{origin.port} on HTTP/2 stream {self.id} within "
+                f"{request.timeouts.read} s (phase {self.phase})"
+            )
+            raise DeadlineExceeded(message, limit="read")
+
+
+class Http2Body:
+    """The body of one response; ends its stream when it is read to the end or closed."""
+
+    __slots__ = ("_connection", "_done", "_stream", "on_end", "translate")
+
+    def __init__(self, connection: Http2Connection, stream: Http2Stream) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._done = False
+        self.on_end: Callable[[BaseException | None], None] | None = None
+        self.translate: Callable[[HoldwireError], Exception] | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            if not self._done:
+                await self._trace("receive_response_body.started")
+                while (piece := await self._connection.read_body(self._stream)) is not None:
+                    if piece:
+                        yield piece
+                await self._trace("receive_response_body.complete")
+        except GeneratorExit:
+            raise
+        except HoldwireError as exc:
+            self._end(exc)
+            await self._trace("receive_response_body.failed", exc)
+            if self.translate is None:
+                raise
+            raise self.translate(exc) from exc
+        except BaseException as exc:
+            self._end(exc)
+            raise
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        if self._done:
+            return
+        try:
+            await self._trace("response_closed.started")
+        finally:
+            self._end(None)
+        await self._trace("response_closed.complete")
+
+    async def _trace(self, event: str, exc: BaseException | None = None) -> None:
+        request = self._stream.attempt.request
+        if request.trace is None:
+            return
+        info: dict[str, object]
+        if exc is not None:
+            info = {"exception": exc}
+        elif event.endswith("complete"):
+            info = {"return_value": None}
+        elif event.startswith("response_closed"):
+            info = {"stream_id": self._stream.id}
+        else:
+            info = {"request": request, "stream_id": self._stream.id}
+        await request.trace(f"http2.{event}", info)
+
+    def _end(self, exc: BaseException | None) -> None:
+        if self._done:
+            return
+        self._done = True
+        if exc is None:
+            self._connection.finish(self._stream)
+        else:
+            self._connection.fail(self._stream, exc)
+        if self.on_end is not None:
+            self.on_end(exc)
