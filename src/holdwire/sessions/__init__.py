@@ -1,0 +1,1 @@
+"""Long-lived connections: heartbeats, and sessions that come back."""

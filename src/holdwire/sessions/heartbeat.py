@@ -1,0 +1,352 @@
+"""``Beat``: the heartbeat of one connection: ``policy.liveness`` with a socket, a probe and a timer.
+
+Theory of operation. The ticker asks when something is due. Then the beat tells the machine what the connection has
+seen since (the wire notes the time of every byte, so reading costs nothing), asks it what to do, and sends a probe
+without waiting: bytes are written if the kernel takes them at once; a probe that is a function gets a task. Before a
+silent peer is given up, the beat looks at what only the kernel knows: unread bytes, a closed window, bytes that move.
+
+A lost peer is one ``Failure``, latched on the wire, which is then aborted: every task that waits there, and every
+later use, gets the same ``HeartbeatLost``.
+
+Invariants: nothing is sent into the middle of a message that the user is sending; while nobody reads, nothing is said
+about the peer; the beat holds its owner weakly. A probe's reply is not taken out of the stream: bytes have no frames,
+so the reader gets it and skips it. Not responsible for protocols (``probes``) or for reconnecting (``reconnect``).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+import weakref
+from typing import TYPE_CHECKING, Protocol
+
+from anyio.abc import SocketAttribute
+
+from ..errors import HoldwireError
+from ..events import HeartbeatAnswered, HeartbeatMissed
+from ..net.runtime import current
+from ..net.tcp_info import inq
+from ..net.ticker import WINDOW, current_ticker
+from ..policy import diagnosis
+from ..policy.evidence import window_closed
+from ..policy.kind import Kind
+from ..policy.liveness import Liveness, State, Step
+from ..policy.phase import Phase
+
+if TYPE_CHECKING:
+    from ..events import Observers
+    from ..net.runtime import TaskHandle
+    from ..net.stream import SocketStream
+    from ..policy.settings import Heartbeat, Keepalive
+    from ..tls.stream import TLSStream
+
+__all__ = ["Beat", "Owner"]
+
+logger = logging.getLogger("holdwire")
+
+_DEAD_AFTER = 90.0
+
+
+class Owner(Protocol):
+    """What a beat wants to know of its connection, and tells it."""
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a task waits for bytes."""
+        ...
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a task is in the middle of sending."""
+        ...
+
+    async def send_probe(self, item: bytes, /) -> None:
+        """Send ``item`` when no other task is sending."""
+        ...
+
+    def keep_back(self, rest: bytes) -> None:
+        """Send ``rest``, the end of a probe, before anything else."""
+        ...
+
+    def on_failure(self) -> None:
+        """The wire has failed, and nobody may be there to notice."""
+        ...
+
+
+class _ProbeSender:
+    """What a probe function sends on."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: weakref.ref[Owner]) -> None:
+        self._owner = owner
+
+    async def send(self, item: bytes, /) -> None:
+        owner = self._owner()
+        if owner is not None:
+            await owner.send_probe(item)
+
+
+class Beat:
+    """See the module. Begins to beat when it is made.
+
+    Raises:
+        ValueError: ``settings`` has no probe.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_acked",
+        "_answered",
+        "_dead_after",
+        "_keepalive",
+        "_lag",
+        "_liveness",
+        "_notify",
+        "_owner",
+        "_probed_at",
+        "_sent",
+        "_settings",
+        "_slack",
+        "_task",
+        "_ticker",
+        "_warned",
+        "_wire",
+        "answered",
+        "scheduled",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        owner: Owner,
+        wire: SocketStream | TLSStream,
+        settings: Heartbeat,
+        *,
+        keepalive: Keepalive | None,
+        notify: Observers,
+    ) -> None:
+        if settings.probe is None:
+            raise ValueError(
+                "Heartbeat: a stream needs a probe: give probe=bytes, an async function, or one of holdwire.probes"
+            )
+        now = time.monotonic()
+        self._owner = weakref.ref(owner)
+        self._wire = wire
+        self._settings = settings
+        self._dead_after = (keepalive and keepalive.dead_after) or _DEAD_AFTER
+        self._notify = notify
+        self._liveness = Liveness(
+            now,
+            interval=settings.interval,
+            timeout=settings.timeout,
+            direction=settings.direction,
+            jitter=settings.jitter,
+            allowance=min(0.5, settings.timeout / 2),
+            dice=_dice(),
+        )
+        self._slack = min(WINDOW, settings.interval / 10)
+        self._ticker = current_ticker()
+        self._lag = 0.0
+        self._acked: int | None = None
+        self._probed_at = now
+        self._sent = True
+        self._task: TaskHandle | None = None
+        self._warned = False
+        self.scheduled = math.inf
+        self.sent = 0
+        """Probes sent."""
+        self.answered = 0
+        """Probes that were answered, and timed."""
+        self._ticker.add(self, self._liveness.due)
+
+    # --- what the connection tells ---
+
+    @property
+    def waits(self) -> bool:
+        """Whether bytes or a reader would change anything: the machine is probing or paused."""
+        return self._liveness.state is not State.IDLE
+
+    @property
+    def last_rtt(self) -> float | None:
+        """The latest round trip in seconds."""
+        return self._liveness.last_rtt
+
+    @property
+    def smoothed_rtt(self) -> float | None:
+        """The smoothed round trip in seconds (RFC 6298)."""
+        return self._liveness.smoothed_rtt
+
+    def reading(self) -> None:
+        """A task begins to read: a paused machine goes on where it was."""
+        if self._liveness.state is State.PAUSED:
+            now = time.monotonic()
+            self._liveness.resume(now)
+            self._ticker.add(self, max(self._liveness.due, now))
+
+    def heard(self, data: bytes) -> None:
+        """Bytes were received. To be called while ``waits``."""
+        liveness = self._liveness
+        if liveness.state is not State.PROBING:
+            return
+        rtt = liveness.received(self._wire.last_read, reply=self._is_reply(data))
+        if rtt is not None:
+            self.answered += 1
+            self._tell_answered(rtt)
+
+    def stop(self) -> None:
+        """Beat no more; may be called again."""
+        self._ticker.discard(self)
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    # --- what the ticker asks ---
+
+    def tick(self, now: float) -> float:
+        owner, wire, liveness = self._owner(), self._wire, self._liveness
+        if owner is None or wire.closed or wire.failure is not None:
+            self.stop()
+            return math.inf
+        if wire.last_read > liveness.last_read:
+            liveness.received(wire.last_read, reply=False)
+        liveness.wrote(wire.last_write)
+        if not owner.is_reading and self._settings.direction != "write":
+            liveness.pause(now)
+            return math.inf
+        step = liveness.check(now, slack=self._slack)
+        if step is Step.LOOK:
+            step = self._look(owner, now)
+        if step is Step.PROBE:
+            return self._probe(owner, now)
+        if step is Step.DEAD:
+            self._give_up(
+                owner,
+                f"nothing was received for {now - liveness.last_read:.1f} s, "
+                f"and a heartbeat was not answered for {now - self._probed_at:.1f} s",
+                waited=now - self._probed_at,
+            )
+            return math.inf
+        return liveness.due
+
+    def suspect(self, now: float) -> float:
+        self._liveness.suspect(now)
+        return self.tick(now)
+
+    # --- probing ---
+
+    def _probe(self, owner: Owner, now: float) -> float:
+        self._liveness.probed(now, dice=_dice())
+        self._probed_at = now
+        self._lag = self._ticker.lag
+        self._acked = self._bytes_acked() if self._wire.undelivered() else None
+        self._sent = False
+        try:
+            self._send(owner)
+        except HoldwireError:  # latched: whoever uses the connection next finds out; its owner is told now
+            owner.on_failure()
+            return math.inf
+        # answered at once, the next probe can be due before this one would have expired
+        soonest = now + self._settings.interval * (1 - self._settings.jitter)
+        return min(self._liveness.due, soonest)
+
+    def _send(self, owner: Owner) -> None:
+        probe = self._settings.probe
+        if isinstance(probe, bytes):
+            if owner.is_writing:
+                return
+            wire = self._wire
+            phase, wire.phase = wire.phase, Phase.HEARTBEAT
+            try:
+                taken = wire.write_now(probe)
+            finally:
+                wire.phase = phase
+            if taken:
+                self._sent = True
+                self.sent += 1
+                if taken < len(probe):
+                    owner.keep_back(probe[taken:])
+        else:
+            self._call()
+
+    def _call(self) -> None:
+        """Run a probe that is a function as a task; an older call that hangs is ended."""
+        probe, owner = self._settings.probe, self._owner
+        if self._task is not None:
+            self._task.cancel()
+
+        async def call() -> None:
+            try:
+                if callable(probe):
+                    await probe(_ProbeSender(owner))
+            except HoldwireError:  # the connection's end, latched there
+                return
+            except Exception:
+                logger.exception("the heartbeat's probe function raised; its connection is given up")
+                one = owner()
+                if one is not None:
+                    self._give_up(one, "the probe function raised; its traceback is in the log of logger 'holdwire'")
+                return
+            self._sent = True
+            self.sent += 1
+
+        self._task = current().spawn(call, name="holdwire: probe")
+
+    def _look(self, owner: Owner, now: float) -> Step:
+        """The time-out has passed: what does the kernel say?"""
+        liveness = self._liveness
+        if not self._sent and not owner.is_writing and isinstance(self._settings.probe, bytes):
+            # it never left, because a message was being sent: it leaves now, with all of its time
+            liveness.suspect(now)
+            return Step.PROBE
+        facts = self._wire.facts()
+        info, queued = facts.get("tcp"), facts.get("outq") or 0
+        liveness.stalled(self._ticker.lag - self._lag)
+        acked = self._bytes_acked()
+        moving = queued > 0 and acked is not None and self._acked is not None and acked > self._acked
+        self._acked = acked
+        return liveness.judge(
+            now,
+            unread=bool(inq(self._wire.extra(SocketAttribute.raw_socket))),  # noqa: S610 - anyio's, not Django's
+            window_closed=info is not None and bool(window_closed(info, queued=queued, dead_after=self._dead_after)),
+            write_moving=moving,
+        )
+
+    def _bytes_acked(self) -> int | None:
+        info = self._wire.facts().get("tcp")
+        return None if info is None else info.bytes_acked
+
+    def _give_up(self, owner: Owner, detail: str, *, waited: float = 0.0) -> None:
+        wire = self._wire
+        if wire.closed or wire.failure is not None:
+            return
+        self._notify(
+            HeartbeatMissed(host=wire.host, port=wire.port, connection_id=wire.id, kind="stream", waited=waited)
+        )
+        wire.latch(diagnosis.local(Kind.HEARTBEAT_LOST, phase=Phase.HEARTBEAT, facts=wire.facts(), detail=detail))
+        wire.abort()
+        self.stop()
+        owner.on_failure()
+
+    def _is_reply(self, data: bytes) -> bool:
+        """Whether ``data`` may be timed as the answer: not if ``is_reply`` says no."""
+        is_reply = self._settings.is_reply
+        if is_reply is None:
+            return True
+        try:
+            return is_reply(data) is not False
+        except Exception:
+            if not self._warned:
+                self._warned = True
+                logger.exception("the heartbeat's is_reply raised; its answers are taken for 'cannot tell'")
+            return True
+
+    def _tell_answered(self, rtt: float) -> None:
+        wire = self._wire
+        self._notify(HeartbeatAnswered(host=wire.host, port=wire.port, connection_id=wire.id, kind="stream", rtt=rtt))
+
+
+def _dice() -> float:
+    return random.random()  # noqa: S311 - jitter, not a secret
