@@ -1,0 +1,1 @@
+"""Looking for the cause from outside: the ladder of checks, the idle limit, captures, and words explained."""

@@ -1,0 +1,118 @@
+"""The table of commands and the way from the command line to one of them.
+
+A command is a module of this folder with ``add_arguments(parser)`` and ``run(args, output) -> int``; it is imported
+only when it is asked for, so that the start stays fast. To add one, add a line to ``COMMANDS``.
+
+Exit codes: 0 healthy, 1 a problem found, 2 could not look (wrong usage included), 130 interrupted.
+Not responsible for how results look (``output``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from .output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+COULD_NOT_LOOK: Final = 2
+_INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells count."""
+
+
+class _Module(Protocol):
+    """What the module of a command holds."""
+
+    EPILOG: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace, output: Output) -> int:
+        """Carry it out; returns the exit code."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its name, what it does in one line, and the module that does it."""
+
+    name: str
+    summary: str
+    module: str
+
+    def load(self) -> _Module:
+        """Import the module."""
+        return cast("_Module", importlib.import_module(self.module, __package__))
+
+
+COMMANDS: Final[tuple[Command, ...]] = (
+    Command("demo", "play a bad day on the network through plain httpx and through holdwire, side by side", ".demo"),
+    Command("pcap", "read capture files and tell who ended which connection, in which phase, and why", ".pcap"),
+    Command("explain", "say what an error number, an error name, a log line or a traceback means", ".explain"),
+)
+
+_DESCRIPTION: Final = "Why connections die, and what to do about it."
+_EPILOG: Final = """\
+examples:
+  holdwire pcap capture.pcap                 what a capture shows (tcpdump -s0 -w capture.pcap)
+  holdwire explain ECONNRESET                look an error up; works offline
+  journalctl -u app | holdwire explain       or everything known in a log or a traceback
+
+exit codes: 0 healthy, 1 a problem found, 2 could not look
+'holdwire COMMAND --help' tells more about each command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: the process's); returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    output = Output()
+    try:
+        args = _parser(arguments).parse_args(arguments)
+        module: _Module = args.command.load()
+        return module.run(args, output)
+    except SystemExit as leave:  # argparse: --help, --version, wrong usage
+        return leave.code if isinstance(leave.code, int) else COULD_NOT_LOOK
+    except KeyboardInterrupt:
+        output.note("interrupted")
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the interpreter's own flush
+        return 0
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="holdwire",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"holdwire {version('holdwire')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        sub.set_defaults(command=command)
+        if command.name == chosen:
+            module = command.load()
+            sub.epilog = module.EPILOG
+            module.add_arguments(sub)
+    return parser

@@ -1,0 +1,129 @@
+"""``Output``: results on standard output, progress and notes on standard error, in any locale.
+
+Colours and progress lines only on a terminal, only with rich installed and without ``NO_COLOR``; everything else is
+plain text, one line a fact, without wrapping, fit for pipes. Text from outside (peers, files) is made harmless:
+control characters never reach the terminal. Not responsible for the words.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+__all__ = ["STYLES", "Output"]
+
+STYLES: Final = {
+    "ok": "green",
+    "warning": "yellow",
+    "failed": "bold red",
+    "skipped": "dim",
+    "unknown": "dim",
+    "title": "bold",
+    "dim": "dim",
+}
+"""What the words mean in colours; the keys are the verdicts of the doctor, and two more."""
+
+_HARMFUL: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+
+
+class Output:
+    """Where a command writes. ``colour`` forces or forbids rich; by default the terminal and the environment decide."""
+
+    def __init__(self, *, out: TextIO | None = None, err: TextIO | None = None, colour: bool | None = None) -> None:
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+        for stream in (self._out, self._err):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a locale that cannot write a name is no reason to fail
+        if colour is None:
+            colour = self._out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._console: Console | None = None
+        if colour and importlib.util.find_spec("rich") is not None:
+            from rich.console import Console  # noqa: PLC0415 - an extra
+
+            self._console = Console(file=self._out, markup=False, highlight=False, emoji=False)
+        self._progress = 0
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """Write one line, or several."""
+        self._clear()
+        text = text.translate(_HARMFUL)
+        if self._console is not None:
+            self._console.print(text, style=STYLES.get(style or "", None), soft_wrap=True)
+        else:
+            print(text, file=self._out)
+
+    def verdict(self, verdict: str, text: str) -> None:
+        """Write ``verdict: text``, the verdict in its colour."""
+        self.row((verdict + ":", text), styles=(verdict, None), gap=" ")
+
+    def row(self, cells: Sequence[str], *, styles: Sequence[str | None] = (), gap: str = "  ") -> None:
+        """Write one line of differently coloured parts."""
+        self._clear()
+        clean = [cell.translate(_HARMFUL) for cell in cells]
+        if self._console is not None:
+            from rich.text import Text  # noqa: PLC0415 - an extra
+
+            text = Text()
+            for number, cell in enumerate(clean):
+                style = styles[number] if number < len(styles) else None
+                text.append(cell, style=STYLES.get(style or "", "")).append(gap if number < len(clean) - 1 else "")
+            self._console.print(text, soft_wrap=True)
+        else:
+            print(gap.join(clean).rstrip(), file=self._out)
+
+    def table(self, rows: Iterable[Sequence[str]], *, indent: int = 2, styles: Sequence[str | None] = ()) -> None:
+        """Write rows with aligned columns; the last column is not padded. A style ``=`` is the cell's own text."""
+        kept = [tuple(cell.translate(_HARMFUL) for cell in row) for row in rows]
+        if not kept:
+            return
+        widths = [max(len(row[i]) for row in kept if i < len(row)) for i in range(max(map(len, kept)))]
+        for row in kept:
+            cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)] + [row[-1]]
+            chosen = [cells[i].strip() if style == "=" else style for i, style in enumerate(styles) if i < len(cells)]
+            cells[0] = " " * indent + cells[0]
+            self.row(cells, styles=chosen)
+
+    def document(self, value: object) -> None:
+        """Write one JSON document."""
+        self._clear()
+        print(json.dumps(value, indent=2, default=str, allow_nan=False), file=self._out)
+
+    def note(self, text: str) -> None:
+        """Write a line to standard error."""
+        self._clear()
+        print(text.translate(_HARMFUL), file=self._err)
+
+    def progress(self, text: str) -> None:
+        """Tell on standard error what is being done: in place on a terminal, as a line elsewhere."""
+        text = text.translate(_HARMFUL)
+        if not self._err.isatty():
+            print(text, file=self._err)
+            return
+        self._clear()
+        text = text[: _columns() - 1]
+        self._err.write(text)
+        self._err.flush()
+        self._progress = len(text)
+
+    def _clear(self) -> None:
+        if self._progress:
+            self._err.write("\r" + " " * self._progress + "\r")
+            self._err.flush()
+            self._progress = 0
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 80

@@ -1,0 +1,116 @@
+"""What ``holdwire explain`` makes of names, numbers, reasons, log lines and tracebacks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdwire.doctor.explain import explain
+from holdwire.doctor.phrases import CODES, LINES
+from holdwire.policy import codes, taxonomy
+
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "httpcore/_backends/anyio.py", line 32, in read
+    return await self._stream.receive(max_bytes=max_bytes)
+ConnectionResetError: [Errno 104] Connection reset by peer
+
+The above exception was the direct cause of the following exception:
+httpx.ReadError
+"""
+
+LINES_AND_CODES = [
+    ("ECONNRESET", ["ECONNRESET"]),
+    ("econnreset", ["ECONNRESET"]),
+    ("WSAECONNRESET", ["ECONNRESET"]),
+    ("104", ["ECONNRESET"]),
+    ("10054", ["ECONNRESET"]),
+    ("64", ["ENONET", "EHOSTDOWN", "ECONNRESET"]),
+    ("-2", ["EAI_NONAME"]),
+    ("EWOULDBLOCK", ["EAGAIN"]),
+    ("SSL_ERROR_SYSCALL", ["SSL_ERROR_SYSCALL"]),
+    ("UNEXPECTED_EOF_WHILE_READING", ["UNEXPECTED_EOF_WHILE_READING"]),
+    ("TLSV1_ALERT_UNKNOWN_CA", ["TLSV1_ALERT_UNKNOWN_CA"]),
+    ("tls: received alert number 70 from peer", ["TLSV1_ALERT_PROTOCOL_VERSION"]),
+    (TRACEBACK, ["ECONNRESET"]),
+    ("OSError: [WinError 121] The semaphore timeout period has expired", ["ETIMEDOUT"]),
+    ("socket.gaierror: [Errno -3] Temporary failure in name resolution", ["EAI_AGAIN"]),
+    ("Error: read ECONNRESET\n    errno: -104,", ["ECONNRESET"]),
+    ("dial tcp 10.0.0.1:443: connect: connection refused", ["ECONNREFUSED"]),
+    ("Os { code: 111, kind: ConnectionRefused }: Connection refused (os error 111)", ["ECONNREFUSED"]),
+    ("curl: (35) OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection to x:443", ["SSL_ERROR_SYSCALL"]),
+    ("curl: (56) OpenSSL SSL_read: Connection reset by peer, errno 104", ["ECONNRESET"]),
+    ("ssl.SSLWantReadError: The operation did not complete (read) (_ssl.c:2576)", ["WANT_READ"]),
+    ("ssl.SSLEOFError: EOF occurred in violation of protocol (_ssl.c:1006)", ["UNEXPECTED_EOF_WHILE_READING"]),
+    (
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired (_ssl.c:1006)",
+        ["CERTIFICATE_VERIFY_FAILED", "CERT_HAS_EXPIRED"],
+    ),
+    ("httpx.RemoteProtocolError: Server disconnected without sending a response.", ["SERVER_DISCONNECTED"]),
+    ("connect() failed (111: Connection refused) while connecting to upstream", ["ECONNREFUSED"]),
+    ("upstream prematurely closed connection while reading response header", ["UPSTREAM_CLOSED"]),
+    ("accept4() failed (24: Too many open files)", ["EMFILE"]),
+    ("kernel: nf_conntrack: nf_conntrack: table full, dropping packet", ["CONNTRACK_FULL"]),
+    ("Out of memory: Killed process 4711 (uvicorn)", ["OOM_KILLER"]),
+    ("httpx.PoolTimeout", ["POOL_TIMEOUT"]),
+    ("httpx.ReadTimeout", ["LOCAL_TIMEOUT"]),
+    ("all is well, 200 OK in 104 ms", []),
+    ("EVERYTHING IS FINE", []),
+    ("", []),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), LINES_AND_CODES)
+def test_codes_are_recognised(text: str, expected: list[str]) -> None:
+    assert [one.code for one in explain(text)] == expected
+
+
+@pytest.mark.parametrize("code", [*codes.ERRNOS, *codes.EAI, *taxonomy.TLS_TABLE, *CODES, *codes.VERIFY_CODES.values()])
+def test_every_code_of_the_tables_is_explained_with_cause_check_and_what_holdwire_does(code: str) -> None:
+    (explanation,) = (one for one in explain(code) if one.code == code)
+
+    assert explanation.summary
+    assert explanation.meanings
+    for meaning in explanation.meanings:
+        assert meaning.cause
+        assert meaning.check
+        assert meaning.holdwire
+
+
+@pytest.mark.parametrize("code", sorted({code for _, code in LINES}))
+def test_every_phrase_leads_to_a_code_that_is_known(code: str) -> None:
+    assert code in CODES or code in {one.code for one in explain(code)}
+
+
+def test_number_of_an_ssl_error_is_not_read_as_an_errno() -> None:
+    found = explain("ssl.SSLError: [Errno 1] [SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")
+
+    assert [one.code for one in found] == ["WRONG_VERSION_NUMBER"]
+
+
+def test_reset_means_something_else_in_each_phase() -> None:
+    (reset,) = explain("ECONNRESET")
+
+    told = {phase for meaning in reset.meanings for phase in meaning.phases}
+    assert {"connect", "tls_handshake", "idle", "response_wait", "response_body"} <= told
+    assert len({meaning.cause for meaning in reset.meanings}) >= 5
+
+
+def test_phase_in_the_text_narrows_the_meanings() -> None:
+    (reset,) = explain("recv() failed (104: Connection reset by peer) while reading response header from upstream")
+
+    causes = {meaning.cause for meaning in reset.meanings}
+    assert causes
+    assert not any("idle limit" in cause or "handshake" in cause for cause in causes)
+
+
+def test_repeated_code_is_told_once_and_counted() -> None:
+    (reset,) = explain("read: connection reset by peer\n" * 7)
+
+    assert reset.seen == 7
+
+
+@given(st.text())
+def test_no_text_breaks_it(text: str) -> None:
+    explain(text)
