@@ -6,31 +6,46 @@ root, no network and no service. Not responsible for the ways (``testing.scenari
 
 from __future__ import annotations
 
+import logging
+import textwrap
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import httpx
 
 from ..events import FailureRecorded
+from ..policy.retry import REASONS
+from ..telemetry.words import decision, span_name
 from ..testing.scenarios import SCENARIOS
 from ..transports.httpx import ResilientTransport
 
 if TYPE_CHECKING:
     import argparse
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..events import Event
     from ..testing import ChaosServer
     from ..testing.scenarios import Scenario
     from .output import Output
 
-__all__ = ["Outcome", "Result", "play"]
+__all__ = ["EPILOG", "Outcome", "Result", "Span", "add_arguments", "play", "run"]
 
-EPILOG: Final = "Takes a few seconds; exit code 0 if holdwire did the right thing each time, else 1."
+EPILOG: Final = """\
+Each client meets a fresh server on 127.0.0.1; the table says what the last request came to, and how often the server
+executed it by its own count. "right" is what a careful client makes of the case: an answer where one can be had
+without doing anything twice, an error where there is no honest answer. The lines "span" are what a collector would
+get from holdwire. Takes a few seconds.
+
+exit codes: 0 holdwire was right each time, 1 it was not, 2 the server could not be started"""
+
 _TIMEOUT: Final = 5.0
+_CLIENT_WIDTH: Final = 26
+_WIDE: Final = 107
+_NAME_WIDTHS: Final = (20, 47)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +53,38 @@ class Outcome:
     """What one client made of one scenario: a status or an exception, and how often the server executed it."""
 
     got: str
+    message: str
     executions: int
     right: bool
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """One failure as its span shows it, or several in a row that are alike."""
+
+    name: str
+    kind: str
+    phase: str
+    errno: int | None
+    errno_name: str | None
+    decision: str
+    reason: str
+    cause: str
+    remedy: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """One scenario through both clients; ``spans`` are the failures that holdwire recorded, a line each."""
+    """One scenario through both clients, and the failures that holdwire recorded."""
 
     name: str
     story: str
+    request: str
+    should: str
     httpx: Outcome
     holdwire: Outcome
-    spans: list[str]
-    cause: str
-    remedy: str
+    spans: list[Span]
 
 
 class _Recorder:
@@ -73,30 +105,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
-    """Play every scenario; 0 if holdwire did the right thing each time."""
+    """Play every scenario; 0 if holdwire was right each time."""
+    logging.getLogger("holdwire").addHandler(logging.NullHandler())  # what it would log is in the table
     began = time.monotonic()
     if not args.json:
-        output.line(
-            "The same requests to a misbehaving HTTPS server, through plain httpx and through holdwire.", "title"
-        )
-        output.line()
+        _show_head(output)
     results: list[Result] = []
     for number, scenario in enumerate(SCENARIOS, 1):
         output.progress(f"{number}/{len(SCENARIOS)}  the server {scenario.name} ...")
-        result: Result = anyio.run(play, scenario, backend=args.backend)
+        try:
+            result: Result = anyio.run(play, scenario, backend=args.backend)
+        except (ImportError, LookupError) as exc:  # no library for certificates, no such event loop
+            output.note(f"cannot play: {exc}")
+            return 2
         results.append(result)
         if not args.json:
             _show(number, result, output)
     right = {client: sum(getattr(result, client).right for result in results) for client in ("httpx", "holdwire")}
+    well = right["holdwire"] == len(results)
     if args.json:
-        output.document({"results": [asdict(result) for result in results], "right": right})
+        output.document({"verdict": "ok" if well else "failed", "right": right, "results": list(map(asdict, results))})
     else:
         output.verdict(
-            "ok" if right["holdwire"] == len(results) else "failed",
-            f"holdwire did the right thing in {right['holdwire']} of {len(results)} cases, plain httpx in "
-            f"{right['httpx']} ({time.monotonic() - began:.1f} s)",
+            "ok" if well else "failed",
+            f"holdwire was right in {right['holdwire']} of {len(results)} cases, plain httpx in {right['httpx']} "
+            f"({time.monotonic() - began:.1f} s)",
         )
-    return 0 if right["holdwire"] == len(results) else 1
+    return 0 if well else 1
 
 
 async def play(scenario: Scenario) -> Result:
@@ -104,16 +139,15 @@ async def play(scenario: Scenario) -> Result:
     plain = await _through(scenario, lambda context: httpx.AsyncHTTPTransport(verify=context))
     recorder = _Recorder()
     ours = await _through(scenario, lambda context: ResilientTransport(verify=context, observers=[recorder]))
-    events = recorder.events
-    told = events[0].failure if events else None
+    *before, last = scenario.requests
     return Result(
         name=scenario.name,
         story=scenario.story,
+        request=f"{last.method}{' on a kept-alive connection' if before else ''}",
+        should=scenario.right,
         httpx=plain,
         holdwire=ours,
-        spans=[_span(event) for event in events],
-        cause="" if told is None else told.cause,
-        remedy="" if told is None else told.remedy,
+        spans=_spans(recorder.events),
     )
 
 
@@ -121,13 +155,13 @@ async def _through(scenario: Scenario, transport: Callable[[ssl.SSLContext], htt
     with scenario.server() as server:
         client = httpx.AsyncClient(transport=transport(server.client_context()), timeout=_TIMEOUT)
         async with client:
-            got, status = await _requests(scenario, server, client)
+            got, message, honest = await _requests(scenario, server, client)
         executions = server.ledger.count(scenario.path)
-    return Outcome(got, executions, right=status == scenario.status and scenario.allows(executions))
+    return Outcome(got, message, executions, right=honest and scenario.allows(executions))
 
 
-async def _requests(scenario: Scenario, server: ChaosServer, client: httpx.AsyncClient) -> tuple[str, int | None]:
-    """Make the scenario's requests; what the last one came to, and its status if it was answered."""
+async def _requests(scenario: Scenario, server: ChaosServer, client: httpx.AsyncClient) -> tuple[str, str, bool]:
+    """Make the scenario's requests; what the last one came to, its text, and whether that is what it should be."""
     *before, last = scenario.requests
     for request in before:
         await client.request(request.method, server.url + request.path, content=request.body)
@@ -136,42 +170,82 @@ async def _requests(scenario: Scenario, server: ChaosServer, client: httpx.Async
     try:
         response = await client.request(last.method, server.url + last.path, content=last.body)
     except (httpx.HTTPError, OSError) as exc:
-        return type(exc).__name__, None
+        return type(exc).__name__, str(exc), scenario.status is None
     expected = scenario.answer.body if scenario.answer is not None else last.body
-    short = response.status_code == httpx.codes.OK and len(response.content) < len(expected)
-    return f"{response.status_code}{', but the body is cut short' if short else ''}", response.status_code
+    whole = response.content == expected or not expected
+    got = f"{response.status_code}" if whole else f"{response.status_code}, body cut short"
+    return got, response.reason_phrase, whole and response.status_code == scenario.status
 
 
-def _span(event: FailureRecorded) -> str:
-    """The failure span in one line."""
-    failure = event.failure
-    name = (
-        f"holdwire syscall_failure {failure.syscall}"
-        if failure.is_syscall
-        else f"holdwire connection_failure {failure.phase}"
+def _spans(events: Iterable[FailureRecorded]) -> list[Span]:
+    spans = (
+        Span(
+            name=span_name(event.failure),
+            kind=event.failure.kind,
+            phase=event.failure.phase,
+            errno=event.failure.errno,
+            errno_name=event.failure.errno_name,
+            decision=decision(event.verdict),
+            reason="" if event.verdict is None else REASONS[event.verdict.reason],
+            cause=event.failure.cause,
+            remedy=event.failure.remedy,
+        )
+        for event in events
     )
-    parts = [name, f"error.type={failure.kind}", f"phase={failure.phase}"]
-    if failure.errno is not None:
-        parts.append(f"errno={failure.errno}" + (f" {failure.errno_name}" if failure.errno_name else ""))
-    if failure.sent is not None:
-        parts.append(f"sent={failure.sent}")
-    if event.verdict is not None:
-        parts.append(f"verdict={event.verdict.action} ({event.verdict.reason})")
-    return "  ".join(parts)
+    return [replace(span, count=sum(1 for _ in alike)) for span, alike in groupby(spans)]
+
+
+# --- for people ---
+
+
+def _show_head(output: Output) -> None:
+    output.line(
+        "The same requests to an HTTPS server that misbehaves, through plain httpx and through holdwire.", "title"
+    )
+    output.line("How often it executed the request is the server's own count.", "dim")
+    output.line()
+    name = _name_width(output)
+    output.line(f"    {'the server ...':<{name}}  {'plain httpx':<{_CLIENT_WIDTH}}  holdwire", "title")
+    output.line(("\u2500" if output.width else "-") * (8 + name + 2 * _CLIENT_WIDTH), "dim")
+
+
+def _name_width(output: Output) -> int:
+    """Of the column with the server's doing."""
+    least, most = _NAME_WIDTHS
+    return max(least, min(most, (output.width or _WIDE) - 8 - 2 * _CLIENT_WIDTH))
 
 
 def _show(number: int, result: Result, output: Output) -> None:
-    output.row((f"{number:2}.", f"The server {result.name}."), styles=("dim", "title"))
-    output.line(f"    {result.story}", "dim")
-    for client in ("httpx", "holdwire"):
-        outcome: Outcome = getattr(result, client)
-        times = "once" if outcome.executions == 1 else f"{outcome.executions} times"
-        output.row(
-            (f"    {client:<9}", "right" if outcome.right else "WRONG", f"{outcome.got};", f"executed {times}"),
-            styles=(None, "ok" if outcome.right else "failed"),
-        )
-    for span in result.spans[:1]:
-        more = f"  (+{len(result.spans) - 1} more)" if len(result.spans) > 1 else ""
-        output.line(f"    span       {span}{more}", "dim")
-        output.line(f"    cause      {result.cause} {result.remedy}")
+    name = _name_width(output)
+    what = [(text, "title") for text in textwrap.wrap(result.name, name)]
+    what += [(text, "dim") for text in textwrap.wrap(result.request, name)]
+    columns = (what, _cell(result.httpx), _cell(result.holdwire))
+    for line, ((text, look), left, right) in enumerate(zip_longest(*columns, fillvalue=("", ""))):
+        first = f"{'' if line else number:>2}  {text:<{name}}"
+        output.row((first, f"{left[0]:<{_CLIENT_WIDTH}}", right[0]), styles=(look, left[1], right[1]))
+    if not result.httpx.right or not result.holdwire.right:
+        output.fact("lesson", result.should)
+    for span in result.spans:
+        output.fact("span", _one_line(span))
+        output.fact("cause", span.cause)
+        output.fact("remedy", span.remedy)
+    if not result.spans:
+        output.fact("span", "none: no call had failed when the answer was in")
     output.line()
+
+
+def _cell(outcome: Outcome) -> list[tuple[str, str]]:
+    """The lines of one client's result, each with its style."""
+    word, style = ("right", "ok") if outcome.right else ("WRONG", "failed")
+    times = {0: "never executed", 1: "executed once"}.get(outcome.executions, f"executed {outcome.executions} times")
+    return [(f"{word}  {outcome.got}", style), (f"       {times}", "")]
+
+
+def _one_line(span: Span) -> str:
+    """The failure span in one line, with its attributes as the collector gets them."""
+    parts = [span.name, f"error.type={span.kind}", f"phase={span.phase}"]
+    if span.errno:
+        parts.append(f"errno={span.errno} {span.errno_name or ''}".rstrip())
+    if span.reason:
+        parts.append(f"retry={span.decision}: {span.reason}")
+    return "  ".join(parts) + (f"  ({span.count} times)" if span.count > 1 else "")

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -80,6 +81,19 @@ class Output:
             self._console.print(text, soft_wrap=True)
         else:
             print(gap.join(clean).rstrip(), file=self._out)
+
+    def fact(self, label: str, text: str, *, indent: int = 4, style: str | None = None) -> None:
+        """Write ``label`` and ``text``; on a terminal the text is wrapped, each line under the first."""
+        start = f"{'':<{indent}}{label:<9}"
+        text = text.translate(_HARMFUL)
+        room = (self.width or 1 << 30) - len(start)
+        for number, line in enumerate(textwrap.wrap(text, max(room, 30), break_on_hyphens=False) or [""]):
+            self.row((start if not number else " " * len(start), line), styles=("dim", style), gap="")
+
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal; None for what is no terminal, where lines may be of any length."""
+        return None if self._console is None else self._console.width
 
     def table(self, rows: Iterable[Sequence[str]], *, indent: int = 2, styles: Sequence[str | None] = ()) -> None:
         """Write rows with aligned columns; the last column is not padded. A style ``=`` is the cell's own text."""

@@ -24,7 +24,7 @@ from ..policy.phase import Phase
 from ._attributes import failure_attributes, hashed
 from ._context import NOTHING, is_unsampled, span_context
 from .limiter import Limiter, is_silent
-from .words import sentence
+from .words import sentence, span_name
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -124,13 +124,8 @@ class Spans:
         if held is None:
             return
         failure = event.failure
-        name = (
-            f"holdwire syscall_failure {failure.syscall}"
-            if failure.is_syscall
-            else f"holdwire connection_failure {failure.phase}"
-        )
         attributes = failure_attributes(event, held, self._peer_hash_key)
-        span = self._start(name, parent, attributes, event.began, event.ended, links)
+        span = self._start(span_name(failure), parent, attributes, event.began, event.ended, links)
         span.set_status(Status(StatusCode.ERROR, sentence(failure.kind, failure.phase)))
         span.end(event.ended)
 

@@ -13,6 +13,7 @@ from ..policy.phase import Phase
 from ..policy.tcp_info import TcpState
 
 if TYPE_CHECKING:
+    from ..policy.failure import Failure
     from ..policy.verdict import Verdict
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "decision",
     "envoy_flag",
     "sentence",
+    "span_name",
 ]
 
 WHAT: Final[dict[Kind, str]] = {
@@ -163,6 +165,13 @@ SUPPRESSED: Final = frozenset(
     }
 )
 """The reasons for which a retry that would have been possible was not made."""
+
+
+def span_name(failure: Failure) -> str:
+    """The name of a failure's span."""
+    if failure.is_syscall:
+        return f"holdwire syscall_failure {failure.syscall}"
+    return f"holdwire connection_failure {failure.phase}"
 
 
 def sentence(kind: Kind, phase: Phase) -> str:
