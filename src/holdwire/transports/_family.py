@@ -20,6 +20,7 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from types import ModuleType
 
 __all__ = ["Family"]
@@ -47,8 +48,25 @@ class Family:
     def __init__(self, client: ModuleType, core: ModuleType) -> None:
         self.name: str = client.__name__
         self.byte_stream: type[Any] = client.ByteStream
+        self.transport: Any = client.AsyncHTTPTransport
+        self._client = client
         self._core = core
         self._errors: dict[str, type[Exception]] = {}
+
+    def ssl_context(self, verify: ssl.SSLContext | str | bool, cert: Any, trust_env: bool) -> ssl.SSLContext:  # noqa: FBT001 - httpx's names
+        """The family's own context for these arguments.
+
+        Raises:
+            TypeError: A path and a client certificate together: the family cannot do both.
+        """
+        if cert is not None and isinstance(verify, str):
+            message = (
+                "verify=<path> and cert do not go together; make a context, load the certificate into it with "
+                "load_cert_chain(), and give it as verify="
+            )
+            raise TypeError(message)
+        context: ssl.SSLContext = self._client.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+        return context
 
     def error(self, name: str) -> type[Exception]:
         """A subclass of the core's exception ``name`` that carries a failure; the family maps it like its parent."""

@@ -1,0 +1,20 @@
+"""holdwire for httpx2: ``ResilientTransport``, a drop-in for ``httpx2.AsyncHTTPTransport``.
+
+What it does is the same for both families (``_transport``). Not responsible for anything but naming the family.
+"""
+
+from __future__ import annotations
+
+import httpcore2
+import httpx2
+
+from ._family import Family
+from ._transport import Resilient
+
+__all__ = ["ResilientTransport"]
+
+
+class ResilientTransport(Resilient, httpx2.AsyncHTTPTransport):
+    """A drop-in for ``httpx2.AsyncHTTPTransport``; see ``_transport.Resilient`` for its arguments."""
+
+    _family = Family(httpx2, httpcore2)
