@@ -2,8 +2,8 @@
 
 The adapters give an ``anyio.abc.ByteStream`` the face of a trio stream, for ``trio.testing.check_one_way_stream`` and
 its relatives. ``check_one_way`` and ``check_two_way`` hold the same properties, after trio's ``_check_streams.py``, on
-the backend that runs. Makers are async functions that return a connected pair; a clogged pair is one whose first stream
-has no room to send until the second one is read.
+the backend that runs. Makers are async functions that return a connected pair; a clogged pair is one whose streams have
+no room to send until the other one is read (``clog``).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import operator
 import random
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,8 +24,15 @@ import trio.testing
 from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream
 from anyio.abc import ByteStream
 
+from holdwire.net.stream import SocketStream
+from holdwire.net.wire import Wire
+from holdwire.tls.stream import TLSStream
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
+
+_TURNS = 20
+"""Turns of the loop after which a task that was just started waits for its stream."""
 
 Pair: TypeAlias = tuple[ByteStream, ByteStream]
 Maker: TypeAlias = Callable[[], Awaitable[Pair]]
@@ -41,9 +49,21 @@ __all__ = [
     "check_clogged",
     "check_one_way",
     "check_two_way",
+    "clog",
     "trio_check_one_way",
     "trio_check_two_way",
 ]
+
+
+def clog(sockets: tuple[socket.socket, socket.socket], pair: tuple[Wire, Wire]) -> tuple[Wire, Wire]:
+    """Fill both directions of ``pair``, which runs over ``sockets``, until nothing more is taken."""
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    for stream in pair:
+        while stream.write_now(bytes(65536)):
+            pass
+    return pair
 
 
 # --- trio's own checks ---
@@ -78,9 +98,22 @@ class SendAdapter(_Adapter, trio.abc.SendStream):
             await self.stream.send(bytes(data))
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Anyio has no such method: an empty send is the nearest, and waits for nothing."""
+        """Anyio has no such method: under the stream's own guard for writing, wait for room in our kernel."""
         with _trio_errors():
-            await self.stream.send(b"")
+            assert isinstance(self.stream, Wire)
+            with self.stream._sending:
+                await anyio.lowlevel.checkpoint()
+                self.stream._check_in_use()
+                await _wait_for_room(self.stream)
+                self.stream._check_in_use()
+
+
+async def _wait_for_room(wire: Wire) -> None:
+    if isinstance(wire, TLSStream):
+        await wire._outbox.flush(None)
+        await _wait_for_room(wire.lower)
+    elif isinstance(wire, SocketStream):
+        await wire._channel.wait_writable(None, until_input=False)
 
 
 class ReceiveAdapter(_Adapter, trio.abc.ReceiveStream):
@@ -112,17 +145,14 @@ def adapted(maker: Maker) -> Callable[[], Awaitable[tuple[StreamAdapter, StreamA
     return make
 
 
-async def trio_check_one_way(maker: Maker) -> None:
-    """``trio.testing.check_one_way_stream``; its clogged part needs a method that anyio's streams do not have."""
-    await trio.testing.check_one_way_stream(adapted(maker), None)
+async def trio_check_one_way(maker: Maker, clogged: Maker | None = None) -> None:
+    """``trio.testing.check_one_way_stream``; its clogged part needs a ``Wire``."""
+    await trio.testing.check_one_way_stream(adapted(maker), None if clogged is None else adapted(clogged))
 
 
-async def trio_check_two_way(maker: Maker, *, half_close: bool = True) -> None:
-    """``trio.testing.check_half_closeable_stream``, or ``check_two_way_stream`` where there is no half-close."""
-    if half_close:
-        await trio.testing.check_half_closeable_stream(adapted(maker), None)
-    else:
-        await trio.testing.check_two_way_stream(adapted(maker), None)
+async def trio_check_two_way(maker: Maker, clogged: Maker | None = None) -> None:
+    """``trio.testing.check_half_closeable_stream``, which holds all that ``check_two_way_stream`` does."""
+    await trio.testing.check_half_closeable_stream(adapted(maker), None if clogged is None else adapted(clogged))
 
 
 # --- the port ---
@@ -172,6 +202,15 @@ class _Watched:
                 step = functools.partial(self._coroutine.send, (yield wanted))
             except BaseException as exc:  # noqa: BLE001 - handed on to the coroutine, whatever it is
                 step = functools.partial(self._coroutine.throw, exc)
+
+
+async def _until_blocked() -> None:
+    """Until every other task waits; anyio's way sleeps on asyncio, where a few turns of the loop do as well."""
+    if trio.lowlevel.in_trio_task():
+        await anyio.wait_all_tasks_blocked()
+        return
+    for _ in range(_TURNS):
+        await anyio.lowlevel.checkpoint()
 
 
 async def _expect(expected: type[BaseException], function: Callable[..., Awaitable[Any]], *args: Any) -> None:
@@ -241,7 +280,7 @@ async def _check_exchange(maker: Maker) -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(waits)
-            await anyio.wait_all_tasks_blocked()
+            await _until_blocked()
             await _expect(BusyResourceError, receiver.receive, 1)
             await sender.send(b"z")
         assert first == [b"z"]
@@ -273,7 +312,7 @@ async def _check_closing(maker: Maker) -> None:
             await sender.aclose()
 
         async def receive_late() -> None:
-            await anyio.wait_all_tasks_blocked()
+            await _until_blocked()
             await _expect_bytes(receiver, b"y")
             for _ in range(2):
                 await _expect(EndOfStream, receiver.receive, 1)
@@ -296,7 +335,7 @@ async def _check_closing(maker: Maker) -> None:
     async with _both(maker) as (_, receiver):
 
         async def close_soon() -> None:
-            await anyio.wait_all_tasks_blocked()
+            await _until_blocked()
             await aclose_forcefully(receiver)
 
         await _together(lambda: _expect(ClosedResourceError, receiver.receive, 10), close_soon)
@@ -331,7 +370,7 @@ async def _check_cancellation(maker: Maker) -> None:
 
             async with anyio.create_task_group() as group:
                 group.start_soon(receive)
-                await anyio.wait_all_tasks_blocked()
+                await _until_blocked()
                 await sender.send(bytes([number]))
                 for _ in range(number % 4):
                     await anyio.lowlevel.checkpoint()
@@ -348,7 +387,7 @@ async def check_clogged(maker: Maker) -> None:
     # a second sender is refused, and the first one is not disturbed
     async with _both(maker) as (sender, receiver), anyio.create_task_group() as group:
         group.start_soon(sender.send, b"123")
-        await anyio.wait_all_tasks_blocked()
+        await _until_blocked()
         await _expect(BusyResourceError, sender.send, b"456")
 
         async def drain() -> None:
@@ -362,7 +401,7 @@ async def check_clogged(maker: Maker) -> None:
     async with _both(maker) as (sender, _):
 
         async def close_soon(stream: ByteStream) -> None:
-            await anyio.wait_all_tasks_blocked()
+            await _until_blocked()
             await aclose_forcefully(stream)
 
         with pytest.raises((ClosedResourceError, BrokenResourceError)):
@@ -392,7 +431,7 @@ async def check_two_way(maker: Maker, clogged: Maker | None = None, *, half_clos
         return second, first
 
     await check_one_way(maker, clogged)
-    await check_one_way(flipped, None)
+    await check_one_way(flipped, None if clogged is None else flipped_clogged)
     async with _both(maker) as (first, second):
         data = random.Random(0).randbytes(DUPLEX_SIZE)
 

@@ -197,6 +197,7 @@ class Wire(ByteStream):
             except ConnectionLost:
                 if self.wait_count == waits:
                     await cancel_shielded_checkpoint()
+                self._check_in_use()  # a failure that came of our own close is none of the caller's
                 raise
             if self.wait_count == waits:  # bytes are in hand: no cancellation may lose them
                 await cancel_shielded_checkpoint()
@@ -215,7 +216,11 @@ class Wire(ByteStream):
             self._check_in_use()
             waits = self.wait_count
             if item:
-                await self.write(item)
+                try:
+                    await self.write(item)
+                except ConnectionLost:
+                    self._check_in_use()
+                    raise
             if self.wait_count == waits:
                 await cancel_shielded_checkpoint()
 

@@ -253,8 +253,8 @@ class TLSStream(Wire):
         """There is ciphertext to send before the peer can answer: wait for room or for input."""
         if not self._outbox.turn.held:
             await self._outbox.flush(deadline, self._answered)
-        elif isinstance(self.lower, ForeignWire):  # a send that is cancelled there breaks it
-            await self._outbox.flush(deadline)
+        elif isinstance(self.lower, ForeignWire):  # the writer sends it, or breaks the stream when it is cancelled
+            await self._receive(deadline)
         else:
             await self._receive_beside_writer(deadline)
 
