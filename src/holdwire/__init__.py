@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .policy.settings import Heartbeat, Keepalive, PoolPolicy
     from .retrying import RetryPolicy
     from .switches import set_testing
+    from .telemetry import recent_failures
     from .transports.httpx import ResilientTransport
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "Sent",
     "failure_of",
     "profile_names",
+    "recent_failures",
     "set_testing",
 ]
 
@@ -80,6 +82,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "policy.settings": ("Heartbeat", "Keepalive", "PoolPolicy"),
     "retrying": ("RetryPolicy",),
     "switches": ("set_testing",),
+    "telemetry": ("recent_failures",),
     "transports.httpx": ("ResilientTransport",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

@@ -136,7 +136,10 @@ class RequestRetried:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PoolWaited:
-    """A request had to wait for a connection; times are Unix nanoseconds."""
+    """A request had to wait for a connection; times are Unix nanoseconds.
+
+    ``connection_id`` is the connection that it was given; None if it has to open one, or got none.
+    """
 
     host: str
     port: int
@@ -145,6 +148,7 @@ class PoolWaited:
     ended: int
     context: Context | None = None
     timed_out: bool = False
+    connection_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,6 +20,7 @@ from ..net.runtime import current
 from ..policy.settings import Keepalive, PoolPolicy
 from ..retrying import RetryPolicy
 from ..switches import retries_off
+from ..telemetry import settle
 from ..tls.session import SessionCache
 from .connector import Connector
 from .exchange import Exchange
@@ -77,7 +78,6 @@ class HttpClient:
         self._sessions = SessionCache()
         self._memory = AddressMemory()
         self._finalizer = weakref.finalize(self, _close_lanes, self._lanes)
-        register_stats(self)
 
     async def send(self, request: Request) -> Response:
         """The answer to ``request``; see ``Exchange.send``.
@@ -127,6 +127,7 @@ class HttpClient:
                 if lane.runtime.is_over():
                     del self._lanes[key]
                     lane.pool.close(CloseReason.FOREIGN)
+                    settle(lane.pool)
             found = self._lanes.get(id(runtime))
             if found is None:
                 found = self._lanes[id(runtime)] = self._make_lane(runtime)
@@ -157,6 +158,7 @@ class HttpClient:
         exchange = Exchange(pool, policy=settings.retry, rules=rules, notify=settings.observers)
         path_watch = PathWatch(pool, exchange, keepalive=settings.keepalive, notify=settings.observers)
         pool.on_busy = path_watch.start
+        register_stats(pool)
         return _Lane(runtime, pool, exchange, path_watch)
 
 
@@ -168,4 +170,5 @@ def _close_lanes(lanes: dict[int, _Lane]) -> None:
             pool.close()
         elif runtime.is_over() or not runtime.call_soon_threadsafe(pool.close):
             pool.close(CloseReason.FOREIGN)
+        settle(pool)
     lanes.clear()

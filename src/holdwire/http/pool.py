@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ClosedError, DeadlineExceeded
-from ..events import CloseReason, ConnectionClosed, FailureRecorded, PoolWaited
+from ..events import CloseReason, ConnectionClosed, PoolWaited
 from ..net.runtime import current
 from ..policy import diagnosis
 from ..policy.kind import Category, Kind
 from ..policy.phase import Phase
+from .connection import HttpConnection
+from .idle_deaths import IdleDeaths
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from ..events import Observers
     from ..net.runtime import Runtime, Signal, TimerHandle
     from ..policy.failure import Failure
-    from .connection import Attempt, HttpConnection
+    from .connection import Attempt
     from .messages import Origin
 
 __all__ = ["SPREADING", "OriginStats", "Pool", "PoolLimits"]
@@ -118,6 +120,7 @@ class Pool:
         self._limits = limits
         self._sharable = sharable
         self._notify = notify
+        self._idle_deaths = IdleDeaths(notify, self.runtime)
         self._origins: dict[Origin, _OriginState] = {}
         self._all: dict[HttpConnection, None] = {}
         self._by_idleness: dict[HttpConnection, None] = {}
@@ -243,6 +246,7 @@ class Pool:
                 ended=time.time_ns(),
                 context=request.context,
                 timed_out=not granted,
+                connection_id=waiter.grant.wire.id if isinstance(waiter.grant, HttpConnection) else None,
             )
         )
         if waiter.grant is not None:
@@ -416,10 +420,7 @@ class Pool:
         if idle and failure is not None:
             if failure.category in SPREADING:
                 self.suspect(connection)
-            ended = time.time_ns()
-            self._notify(
-                FailureRecorded(failure=failure, began=ended, ended=ended, last_context=connection.last_context)
-            )
+            self._idle_deaths.add(connection, failure)
         self._notify(
             ConnectionClosed(
                 host=origin.host,
@@ -470,6 +471,7 @@ class Pool:
         self._sweeper = None
         for connection in list(self._all):
             connection.end(reason)
+        self._idle_deaths.tell(here=reason is not CloseReason.FOREIGN)
         if reason is not CloseReason.FOREIGN:
             for state in self._origins.values():
                 for waiter in state.queue:

@@ -297,6 +297,8 @@ class SocketStream(Wire):
 
     def facts(self) -> diagnosis.Facts:
         now = time.monotonic()
+        at = time.time()
+        idle = now - max(self.last_read, self.last_write)
         facts = diagnosis.Facts(
             host=self.host,
             peer=self.peer,
@@ -306,12 +308,13 @@ class SocketStream(Wire):
             reused=self.requests > 0,
             requests=self.requests,
             age=now - self.opened_at,
-            idle=now - max(self.last_read, self.last_write),
+            idle=idle,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
+            began=at - idle,
             tcp=None if self._closed else tcp_info(self._sock),
             outq=None if self._closed else outq(self._sock),
-            at=time.time(),
+            at=at,
         )
         if self.port:
             facts["port"] = self.port

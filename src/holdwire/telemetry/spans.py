@@ -41,6 +41,8 @@ SetupParent: TypeAlias = Literal["request", "root"]
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 _MAX_CONNECTIONS: Final = 4096
 """Of how many open connections the set-up's span is remembered, for links; the oldest is forgotten first."""
+_MAX_ENDED: Final = 256
+"""The same of connections that have failed."""
 _MAX_ATTEMPTS: Final = 100
 """How many attempts of a long episode of reconnecting are told one by one: the last ones."""
 
@@ -78,6 +80,7 @@ class Spans:
         self._failures = Limiter()
         self._episodes = Limiter()
         self._setups: dict[str, SpanContext] = {}
+        self._ended: dict[str, SpanContext] = {}
         self._steps: weakref.WeakKeyDictionary[SetupStep, SpanContext] = weakref.WeakKeyDictionary()
 
     def write(self, event: Event, request: Context | None, last: Context | None) -> None:
@@ -98,7 +101,9 @@ class Spans:
             case Reconnected():
                 self._reconnected(event, request, last)
             case ConnectionClosed():
-                self._setups.pop(event.connection_id, None)
+                found = self._setups.pop(event.connection_id, None)
+                if found is not None and event.failure is not None:  # told of later, when its moment is over
+                    _keep(self._ended, event.connection_id, found, _MAX_ENDED)
             case _:
                 pass
 
@@ -130,7 +135,10 @@ class Spans:
         span.end(event.ended)
 
     def _background_links(self, connection_id: str | None, last: Context | None) -> list[Link]:
-        return _links(None if connection_id is None else self._setups.get(connection_id), span_context(last))
+        setup = None
+        if connection_id is not None:
+            setup = self._setups.get(connection_id) or self._ended.get(connection_id)
+        return _links(setup, span_context(last))
 
     # --- setting up ---
 
@@ -142,7 +150,7 @@ class Spans:
         span = self._start(name, parent, _setup_attributes(event), event.began, event.ended)
         found = span.get_span_context()
         if found.is_valid and event.connection_id is not None:
-            self._remember(event.connection_id, found)
+            _keep(self._setups, event.connection_id, found, _MAX_CONNECTIONS)
         if self._setup_roots and request is not None:
             caller = trace.get_current_span(request)
             if caller.is_recording():
@@ -169,6 +177,8 @@ class Spans:
         if name is None:
             return
         attributes: Attributes = {"server.address": event.host, "server.port": event.port}
+        if event.connection_id is not None:
+            attributes["holdwire.connection.id"] = event.connection_id
         if step.phase is Phase.DNS:
             attributes["dns.question.name"] = event.host
         if step.peer is not None:
@@ -184,11 +194,6 @@ class Spans:
             self._steps[step] = span.get_span_context()
         span.end(step.ended)
 
-    def _remember(self, connection_id: str, found: SpanContext) -> None:
-        if len(self._setups) >= _MAX_CONNECTIONS:
-            self._setups.pop(next(iter(self._setups)), None)
-        self._setups[connection_id] = found
-
     # --- waiting and coming back ---
 
     def _waited(self, event: PoolWaited, request: Context | None) -> None:
@@ -196,6 +201,8 @@ class Spans:
         if is_unsampled(parent):
             return
         attributes: Attributes = {"server.address": event.host, "server.port": event.port}
+        if event.connection_id is not None:
+            attributes["holdwire.connection.id"] = event.connection_id
         if event.timed_out:
             kind, phase = Kind.POOL_TIMEOUT, Phase.POOL
             if self._episodes.admit(event.host, event.port, kind, phase, event.ended) is None:
@@ -255,6 +262,12 @@ def _setup_attributes(event: ConnectionSetUp) -> Attributes:
     if event.failure is not None:
         attributes["error.type"] = event.failure.kind.value
     return attributes
+
+
+def _keep(among: dict[str, SpanContext], connection_id: str, found: SpanContext, limit: int) -> None:
+    if len(among) >= limit:
+        among.pop(next(iter(among)), None)
+    among[connection_id] = found
 
 
 def _links(*found: SpanContext | None) -> list[Link]:

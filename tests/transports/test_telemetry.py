@@ -1,0 +1,247 @@
+"""What an on-call person sees of a real transport: spans, counts, log lines and notes of requests that went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import StatusCode
+
+import holdwire
+from holdwire.events import ConnectionClosed, FailureRecorded
+from holdwire.telemetry import instrument, instrument_client, uninstrument
+from holdwire.telemetry.totals import Totals
+from holdwire.testing import ChaosServer
+from tests.telemetry_samples import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from holdwire.events import Event
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def server() -> Iterator[ChaosServer]:
+    with ChaosServer(tls=False) as server:
+        yield server
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
+    gc.collect()  # pools of earlier tests
+    monkeypatch.setattr("holdwire.telemetry.totals._TOTALS", Totals())
+    memory = Memory()
+    instrument(tracer_provider=memory.tracers, meter_provider=memory.meters)
+    yield memory
+    uninstrument()
+    memory.close()
+
+
+class Told:
+    """An observer to wait with."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._more = anyio.Event()
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+        self._more.set()
+
+    async def until(self, kind: type, count: int) -> None:
+        """Wait until ``count`` events of ``kind`` were told."""
+        with anyio.fail_after(5):
+            while sum(isinstance(event, kind) for event in self.events) < count:
+                self._more = anyio.Event()
+                await self._more.wait()
+
+
+def client(server: ChaosServer, memory: Memory | None = None, **settings: Any) -> httpx.AsyncClient:
+    """A client of ``server``; with a CLIENT span for each request if there is a memory to keep them."""
+    made = httpx.AsyncClient(transport=holdwire.ResilientTransport(**settings), base_url=server.url)
+    if memory is not None:
+        instrument_client(made, tracer_provider=memory.tracers)
+    return made
+
+
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def client_spans(memory: Memory) -> list[ReadableSpan]:
+    scope = "opentelemetry.instrumentation.httpx"
+    spans = memory.exporter.get_finished_spans()
+    return [span for span in spans if span.instrumentation_scope and span.instrumentation_scope.name == scope]
+
+
+def failures(memory: Memory) -> list[ReadableSpan]:
+    return [span for span in memory.spans if "_failure " in span.name]
+
+
+# --- the shape of a trace ---
+
+
+async def test_a_recovered_request_is_one_client_span_with_its_failure_inside_and_no_error(
+    server: ChaosServer, memory: Memory
+) -> None:
+    async with client(server, memory) as http:
+        await http.get("/warm-up")
+        server.script("response:0 rst", path="/again")
+        assert (await http.get("/again")).status_code == 200
+    _, request = client_spans(memory)
+    (failure,) = failures(memory)
+    assert request.status.status_code is StatusCode.UNSET
+    assert failure.status.status_code is StatusCode.ERROR
+    assert failure.parent is not None
+    assert request.context is not None
+    assert failure.parent.span_id == request.context.span_id
+    told = attributes(failure)
+    assert (told["holdwire.errno.name"], told["holdwire.phase"], told["error.type"]) == (
+        "ECONNRESET",
+        "response_wait",
+        "connection_reset",
+    )
+    assert told["holdwire.retry.decision"] == "retried"
+    setups = [span for span in memory.spans if span.name.startswith("HTTP connection_setup")]
+    assert [span.status.status_code for span in setups] == [StatusCode.UNSET] * 2
+    assert memory.number("holdwire.requests", holdwire__outcome="recovered") == 1
+
+
+async def test_the_failure_of_a_pooled_connection_starts_inside_its_request(
+    server: ChaosServer, memory: Memory
+) -> None:
+    async with client(server, memory) as http:
+        await http.get("/warm-up")
+        await anyio.sleep(0.1)
+        server.script("response:0 rst", path="/again")
+        await http.get("/again")
+    _, request = client_spans(memory)
+    (failure,) = failures(memory)
+    assert request.start_time is not None
+    assert failure.start_time is not None
+    assert request.end_time is not None
+    assert failure.end_time is not None
+    assert request.start_time <= failure.start_time <= failure.end_time <= request.end_time
+
+
+async def test_a_failure_in_a_body_that_flows_starts_where_the_last_bytes_came(
+    server: ChaosServer, memory: Memory
+) -> None:
+    async with client(server, memory) as http:
+        server.script("response:300 stall=0.2; response:600 rst", path="/long")
+        with pytest.raises(httpx.TransportError):
+            await http.post("/long", content=b"x" * 5000)
+    (failure,) = failures(memory)
+    (request,) = client_spans(memory)
+    assert failure.start_time is not None
+    assert request.start_time is not None
+    assert failure.start_time - request.start_time > 150_000_000
+
+
+async def test_a_request_that_is_lost_is_an_error_with_a_message_that_helps(
+    server: ChaosServer, memory: Memory
+) -> None:
+    server.script("response:0 rst", path="/order")
+    async with client(server, memory) as http:
+        with pytest.raises(httpx.ReadError):
+            await http.post("/order", content=b"1")
+    (request,) = client_spans(memory)
+    assert request.status.status_code is StatusCode.ERROR
+    assert "ECONNRESET" in (request.status.description or "")
+    assert len(failures(memory)) == 1
+    assert memory.number("holdwire.requests", holdwire__outcome="failed") == 1
+
+
+# --- in the background ---
+
+
+async def test_idle_connections_that_die_together_are_one_root_span_with_their_number_and_links(
+    server: ChaosServer, memory: Memory
+) -> None:
+    told = Told()
+    async with client(server, memory, observers=[told]) as http:
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(http.get, "/warm-up")
+        opened = server.accepted
+        assert opened > 1
+        server.reset_idle()
+        await told.until(ConnectionClosed, opened)
+    (failure,) = failures(memory)
+    assert failure.parent is None
+    assert attributes(failure)["holdwire.idle_deaths"] == opened
+    assert attributes(failure)["holdwire.phase"] == "idle"
+    linked = {link.context.span_id for link in failure.links}
+    setups = [span for span in memory.spans if span.name.startswith("HTTP connection_setup")]
+    known = {span.context.span_id for span in [*client_spans(memory), *setups] if span.context is not None}
+    assert len(linked) == 2
+    assert linked <= known
+    assert memory.number("holdwire.connection.failures") == opened
+
+
+async def test_an_idle_death_is_told_within_its_second_although_the_client_lives_on(
+    server: ChaosServer, memory: Memory
+) -> None:
+    told = Told()
+    async with client(server, observers=[told]) as http:
+        await http.get("/warm-up")
+        server.reset_idle()
+        await told.until(FailureRecorded, 1)
+        assert len(failures(memory)) == 1
+
+
+# --- what a sampler leaves out ---
+
+
+async def test_an_unsampled_request_still_counts_its_failures_and_leaves_them_in_recent_failures(
+    server: ChaosServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdwire.telemetry.totals._TOTALS", Totals())
+    memory = Memory(sampler=ALWAYS_OFF)
+    instrument(tracer_provider=memory.tracers, meter_provider=memory.meters)
+    try:
+        async with client(server, memory) as http:
+            server.script("response:0 rst", path="/order")
+            with pytest.raises(httpx.ReadError):
+                await http.post("/order", content=b"1")
+        assert not memory.exporter.get_finished_spans()
+        assert memory.number("holdwire.connection.failures", error__type="connection_reset") == 1
+        last = holdwire.recent_failures()[-1]
+        assert last.failure.errno_name == "ECONNRESET"
+        assert last.verdict is not None
+    finally:
+        uninstrument()
+        memory.close()
+
+
+# --- counters over the lives of pools ---
+
+
+def test_what_a_client_counted_in_a_loop_that_is_over_stays_counted(server: ChaosServer, memory: Memory) -> None:
+    http = client(server)
+
+    async def one() -> None:
+        await http.get("/x")
+
+    asyncio.run(one())
+    asyncio.run(one())
+    assert memory.number("holdwire.requests", holdwire__outcome="ok") == 2
+    assert memory.number("holdwire.connection.opened") == 2
+
+
+async def test_what_a_closed_and_forgotten_client_counted_stays_counted(server: ChaosServer, memory: Memory) -> None:
+    async with client(server) as http:
+        await http.get("/x")
+    del http
+    gc.collect()
+    assert memory.number("holdwire.requests", holdwire__outcome="ok") == 1
+    assert memory.number("holdwire.connection.closed", holdwire__close__reason="aclose") == 1
