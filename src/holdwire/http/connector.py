@@ -130,6 +130,8 @@ class Connector:
             stream.abort()
             if exc.failure is not None:
                 self._memory.failed(_address_of(dialled), time.monotonic())
+            if isinstance(exc, ConnectFailed):
+                exc.address_left = dialled.address_left
             steps.append(_step(Phase.TLS_HANDSHAKE, began, dialled, failure=exc))
             if request.trace is not None:
                 await request.trace("connection.start_tls.failed", {"exception": exc})
@@ -158,7 +160,13 @@ class Connector:
             await trace(f"{name}.started", info)
         try:
             if self._uds is not None:
-                dialled = await dial_unix(self._uds, host=origin.host, port=origin.port, timeout=_left(deadline))
+                dialled = await dial_unix(
+                    self._uds,
+                    host=origin.host,
+                    port=origin.port,
+                    socket_options=self._socket_options,
+                    timeout=_left(deadline),
+                )
             else:
                 dialled = await dial(
                     origin.host,

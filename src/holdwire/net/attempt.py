@@ -76,6 +76,7 @@ class Attempt:
         self.instant = True
         """Whether the outcome was known without waiting."""
         self.note: str | None = None
+        self.started = time.monotonic()
         self._began = time.time_ns()
         self._ended: int | None = None
 

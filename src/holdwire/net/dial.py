@@ -327,9 +327,7 @@ class _Dial:
         if winner is None:
             failures = [attempt.failure for attempt in self._attempts if attempt.failure is not None]
             raise _failed(failures, self._steps())
-        for attempt in self._attempts:
-            if attempt is not winner and attempt.failure is None:
-                attempt.note = "another address was faster"
+        self._give_up("another address was faster")
         return Dialled(stream=winner.hand_over(), steps=self._steps(), address_left=bool(self._queue))
 
     def _steps(self) -> tuple[SetupStep, ...]:
@@ -345,14 +343,22 @@ class _Dial:
 
     def _expired(self) -> DeadlineExceeded:
         """The time limit, recorded on the youngest attempt that is still under way."""
-        under_way = [attempt for attempt in self._attempts if attempt.failure is None]
-        for attempt in under_way:
-            attempt.note = "still connecting when the time limit expired"
+        under_way = self._give_up("still connecting when the time limit expired")
         facts = under_way[-1].facts() if under_way else self._facts()
         failure = self._timed_out(Phase.CONNECT, facts)
         if under_way:
             under_way[-1].failure = failure
         return self._too_late(failure)
+
+    def _give_up(self, note: str) -> list[Attempt]:
+        """The attempts that are still under way, noted; what has been silent for long is to be tried last."""
+        under_way = [attempt for attempt in self._attempts if attempt is not self._winner and attempt.failure is None]
+        now = time.monotonic()
+        for attempt in under_way:
+            attempt.note = note
+            if self._memory is not None and now - attempt.started >= STAGGER:
+                self._memory.failed(attempt.peer, now)
+        return under_way
 
     def _timed_out(self, phase: Phase, facts: diagnosis.Facts) -> Failure:
         return diagnosis.local(Kind.LOCAL_TIMEOUT, phase=phase, facts=facts, detail=f"time limit of {self._timeout} s")

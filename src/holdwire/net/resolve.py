@@ -94,6 +94,7 @@ async def resolve(host: str, port: int, *, facts: Facts) -> list[Address]:
     if not addresses:
         raise NameNotResolved(_unresolved(host, "EAI_NODATA", facts))
     _known[host] = None
+    _known.move_to_end(host)
     if len(_known) > _KNOWN_LIMIT:
         _known.popitem(last=False)
     return addresses

@@ -101,7 +101,8 @@ class Outcome:
             category=failure.category,
             kind=failure.kind,
             action=action,
-            name_not_found=failure.errno_name in _NOT_FOUND,
+            # BACK_OFF: the name has resolved before in this process, so that it is the resolver that has a problem
+            name_not_found=failure.errno_name in _NOT_FOUND and action is not Action.BACK_OFF,
             answered=failure.delivery is Delivery.ANSWERED,
             cancelled=failure.kind is Kind.CANCELLED,
         )

@@ -165,8 +165,8 @@ def _name(action: Action, category: Category = Category.DNS, side: FaultSide = _
 
 EAI_TABLE: Final[dict[str, Classification]] = {
     "EAI_AGAIN": _name(Action.BACK_OFF),
-    # the retry table surfaces it unless a profile says that names may appear
-    "EAI_NONAME": _name(Action.BACK_OFF),
+    # the retry table surfaces these two unless names may appear, or the name has resolved before (``net.resolve``)
+    "EAI_NONAME": _name(Action.ADDRESS),
     "EAI_NODATA": _name(Action.ADDRESS),
     "EAI_ADDRFAMILY": _name(Action.ADDRESS),
     "EAI_FAIL": _name(Action.BACK_OFF),
