@@ -28,7 +28,7 @@ from .messages import Response
 from .parser import ResponseReader, Truncated, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from ..net.wire import Wire
     from ..policy.failure import Failure
@@ -371,7 +371,10 @@ class Http11Connection(HttpConnection):
 
 
 class Http11Body:
-    """The body of one response; gives the connection back when it is read to the end or closed."""
+    """The body of one response; gives the connection back when it is read to the end or closed.
+
+    It is its own iterator and no generator: one that is left half read needs no finalizer of the event loop.
+    """
 
     __slots__ = ("_connection", "_done", "_request", "on_end", "translate")
 
@@ -382,14 +385,15 @@ class Http11Body:
         self.on_end: Callable[[BaseException | None], None] | None = None
         self.translate: Callable[[HoldwireError], Exception] | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Http11Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._done:
+            raise StopAsyncIteration
         connection = self._connection
         try:
-            if not self._done:
-                while (piece := await connection.read_body(self._request)) is not None:
-                    yield piece
-        except GeneratorExit:
-            raise
+            piece = await connection.read_body(self._request)
         except HoldwireError as exc:
             self._end(exc)
             if self.translate is None:
@@ -398,8 +402,11 @@ class Http11Body:
         except BaseException as exc:
             self._end(exc)
             raise
-        if not connection.upgraded:
-            self._end(None)
+        if piece is None:
+            if not connection.upgraded:
+                self._end(None)
+            raise StopAsyncIteration
+        return piece
 
     async def aclose(self) -> None:
         self._end(None)
