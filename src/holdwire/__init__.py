@@ -14,20 +14,28 @@ if TYPE_CHECKING:
         ConnectFailed,
         ConnectionLost,
         DeadlineExceeded,
+        Fatal,
         HeartbeatLost,
         HoldwireError,
         LocalProtocolError,
+        LoginRefused,
         ProxyError,
         RemoteProtocolError,
+        SessionDown,
         failure_of,
     )
     from .events import Observer
     from .policy.failure import Failure
+    from .policy.fate import Fate
     from .policy.kind import Category, Kind
     from .policy.phase import Delivery, Phase, Sent
     from .policy.profiles import Profile, profile_names
     from .policy.settings import Heartbeat, Keepalive, PoolPolicy
     from .retrying import RetryPolicy
+    from .sessions import probes
+    from .sessions.connect import connect
+    from .sessions.statistics import Statistics, StreamAttribute
+    from .sessions.stream import Stream
     from .switches import set_testing
     from .telemetry import recent_failures
     from .transports.httpx import ResilientTransport
@@ -40,12 +48,15 @@ __all__ = [
     "DeadlineExceeded",
     "Delivery",
     "Failure",
+    "Fatal",
+    "Fate",
     "Heartbeat",
     "HeartbeatLost",
     "HoldwireError",
     "Keepalive",
     "Kind",
     "LocalProtocolError",
+    "LoginRefused",
     "Observer",
     "Phase",
     "PoolPolicy",
@@ -55,7 +66,13 @@ __all__ = [
     "ResilientTransport",
     "RetryPolicy",
     "Sent",
+    "SessionDown",
+    "Statistics",
+    "Stream",
+    "StreamAttribute",
+    "connect",
     "failure_of",
+    "probes",
     "profile_names",
     "recent_failures",
     "set_testing",
@@ -67,20 +84,28 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "ConnectFailed",
         "ConnectionLost",
         "DeadlineExceeded",
+        "Fatal",
         "HeartbeatLost",
         "HoldwireError",
         "LocalProtocolError",
+        "LoginRefused",
         "ProxyError",
         "RemoteProtocolError",
+        "SessionDown",
         "failure_of",
     ),
     "events": ("Observer",),
     "policy.failure": ("Failure",),
+    "policy.fate": ("Fate",),
     "policy.kind": ("Category", "Kind"),
     "policy.phase": ("Delivery", "Phase", "Sent"),
     "policy.profiles": ("Profile", "profile_names"),
     "policy.settings": ("Heartbeat", "Keepalive", "PoolPolicy"),
     "retrying": ("RetryPolicy",),
+    "sessions": ("probes",),
+    "sessions.connect": ("connect",),
+    "sessions.statistics": ("Statistics", "StreamAttribute"),
+    "sessions.stream": ("Stream",),
     "switches": ("set_testing",),
     "telemetry": ("recent_failures",),
     "transports.httpx": ("ResilientTransport",),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .events import ConnectionSetUp, SetupStep
+    from .policy.fate import Fate
     from .policy.retry import Verdict
 
 __all__ = [
@@ -22,11 +23,14 @@ __all__ = [
     "ConnectFailed",
     "ConnectionLost",
     "DeadlineExceeded",
+    "Fatal",
     "HeartbeatLost",
     "HoldwireError",
     "LocalProtocolError",
+    "LoginRefused",
     "ProxyError",
     "RemoteProtocolError",
+    "SessionDown",
     "UnsupportedProtocol",
     "failure_of",
 ]
@@ -77,7 +81,11 @@ class ConnectionLost(HoldwireError, ConnectionError, anyio.BrokenResourceError):
     """An established connection ended with a failure. Every later use of it raises the same failure again.
 
     It is anyio's BrokenResourceError and the built-in ConnectionError too; ``errno`` is the kernel's, if there was one.
+    ``fate`` says what became of the bytes that were sent, where a stream of ``holdwire.connect`` or a session met its
+    end.
     """
+
+    fate: Fate | None = None
 
     def __init__(self, message: str = "", *, failure: Failure | None = None) -> None:
         super().__init__(message, failure=failure)
@@ -89,6 +97,18 @@ class ConnectionLost(HoldwireError, ConnectionError, anyio.BrokenResourceError):
 
 class HeartbeatLost(ConnectionLost):
     """The peer did not answer a heartbeat in time; holdwire aborted the connection."""
+
+
+class SessionDown(HoldwireError, ConnectionError):
+    """There is no session to send on, and none came within the time that the caller gave; nothing was sent."""
+
+
+class LoginRefused(HoldwireError):
+    """Raise it from ``on_connect``: the server does not accept us. The same refusal twice ends the sessions."""
+
+
+class Fatal(HoldwireError):
+    """Raise it from ``on_connect``: trying again is pointless. It ends the sessions and reaches their caller."""
 
 
 class RemoteProtocolError(HoldwireError):

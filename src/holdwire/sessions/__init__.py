@@ -1,1 +1,5 @@
-"""Long-lived connections: heartbeats, and sessions that come back."""
+"""Long-lived connections: streams with a heartbeat (``connect``), and sessions that come back (``sessions``)."""
+
+from . import probes
+
+__all__ = ["probes"]

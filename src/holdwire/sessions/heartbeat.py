@@ -10,7 +10,7 @@ later use, gets the same ``HeartbeatLost``.
 
 Invariants: nothing is sent into the middle of a message that the user is sending; while nobody reads, nothing is said
 about the peer; the beat holds its owner weakly. A probe's reply is not taken out of the stream: bytes have no frames,
-so the reader gets it and skips it. Not responsible for protocols (``probes``) or for reconnecting (``reconnect``).
+so the reader gets it and skips it. Not responsible for protocols (``probes``) or for reconnecting (``sessions``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import math
 import random
 import time
 import weakref
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from anyio.abc import SocketAttribute
 
@@ -42,11 +42,12 @@ if TYPE_CHECKING:
     from ..policy.settings import Heartbeat, Keepalive
     from ..tls.stream import TLSStream
 
-__all__ = ["Beat", "Owner"]
+__all__ = ["NO_PROBE", "Beat", "Owner"]
 
 logger = logging.getLogger("holdwire")
 
-_DEAD_AFTER = 90.0
+NO_PROBE: Final = "Heartbeat: a stream needs a probe: give probe=bytes, an async function, or one of holdwire.probes"
+_DEAD_AFTER: Final = 90.0
 
 
 class Owner(Protocol):
@@ -62,12 +63,12 @@ class Owner(Protocol):
         """Whether a task is in the middle of sending."""
         ...
 
-    async def send_probe(self, item: bytes, /) -> None:
-        """Send ``item`` when no other task is sending."""
+    def try_probe(self, item: bytes) -> bool:
+        """Send ``item`` without waiting, unless a message is on its way; whether it left."""
         ...
 
-    def keep_back(self, rest: bytes) -> None:
-        """Send ``rest``, the end of a probe, before anything else."""
+    async def send_probe(self, item: bytes, /) -> None:
+        """Send ``item`` when no message is on its way."""
         ...
 
     def on_failure(self) -> None:
@@ -129,9 +130,7 @@ class Beat:
         notify: Observers,
     ) -> None:
         if settings.probe is None:
-            raise ValueError(
-                "Heartbeat: a stream needs a probe: give probe=bytes, an async function, or one of holdwire.probes"
-            )
+            raise ValueError(NO_PROBE)
         now = time.monotonic()
         self._owner = weakref.ref(owner)
         self._wire = wire
@@ -217,10 +216,14 @@ class Beat:
             liveness.pause(now)
             return math.inf
         step = liveness.check(now, slack=self._slack)
-        if step is Step.LOOK:
-            step = self._look(owner, now)
-        if step is Step.PROBE:
-            return self._probe(owner, now)
+        try:
+            if step is Step.LOOK:
+                step = self._look(owner, now)
+            if step is Step.PROBE:
+                return self._probe(owner, now)
+        except HoldwireError:  # latched: whoever uses the connection next finds out; its owner is told now
+            owner.on_failure()
+            return math.inf
         if step is Step.DEAD:
             self._give_up(
                 owner,
@@ -238,38 +241,34 @@ class Beat:
     # --- probing ---
 
     def _probe(self, owner: Owner, now: float) -> float:
-        self._liveness.probed(now, dice=_dice())
-        self._probed_at = now
-        self._lag = self._ticker.lag
+        self._begin(now)
         self._acked = self._bytes_acked() if self._wire.undelivered() else None
         self._sent = False
-        try:
-            self._send(owner)
-        except HoldwireError:  # latched: whoever uses the connection next finds out; its owner is told now
-            owner.on_failure()
-            return math.inf
+        self._send(owner)
         # answered at once, the next probe can be due before this one would have expired
         soonest = now + self._settings.interval * (1 - self._settings.jitter)
         return min(self._liveness.due, soonest)
 
-    def _send(self, owner: Owner) -> None:
+    def _begin(self, now: float) -> None:
+        """The time-out of a probe begins."""
+        self._liveness.probed(now, dice=_dice())
+        self._probed_at = now
+        self._lag = self._ticker.lag
+
+    def _send(self, owner: Owner) -> bool:
+        """Send the probe; whether it left (one that is a function says so later)."""
         probe = self._settings.probe
-        if isinstance(probe, bytes):
-            if owner.is_writing:
-                return
-            wire = self._wire
-            phase, wire.phase = wire.phase, Phase.HEARTBEAT
-            try:
-                taken = wire.write_now(probe)
-            finally:
-                wire.phase = phase
-            if taken:
-                self._sent = True
-                self.sent += 1
-                if taken < len(probe):
-                    owner.keep_back(probe[taken:])
-        else:
+        if not isinstance(probe, bytes):
             self._call()
+            return False
+        wire = self._wire
+        phase, wire.phase = wire.phase, Phase.HEARTBEAT
+        try:
+            self._sent = owner.try_probe(probe)
+        finally:
+            wire.phase = phase
+        self.sent += self._sent
+        return self._sent
 
     def _call(self) -> None:
         """Run a probe that is a function as a task; an older call that hangs is ended."""
@@ -297,10 +296,10 @@ class Beat:
     def _look(self, owner: Owner, now: float) -> Step:
         """The time-out has passed: what does the kernel say?"""
         liveness = self._liveness
-        if not self._sent and not owner.is_writing and isinstance(self._settings.probe, bytes):
-            # it never left, because a message was being sent: it leaves now, with all of its time
-            liveness.suspect(now)
-            return Step.PROBE
+        # a probe of bytes may never have left: a message was being sent, or the kernel had no room
+        if not self._sent and isinstance(self._settings.probe, bytes) and self._send(owner):
+            self._begin(now)  # now it has, and gets all of its time
+            return Step.WAIT
         facts = self._wire.facts()
         info, queued = facts.get("tcp"), facts.get("outq") or 0
         liveness.stalled(self._ticker.lag - self._lag)

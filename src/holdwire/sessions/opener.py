@@ -1,0 +1,233 @@
+"""``Opener``: opens connections to one target, each time anew: name, addresses, TLS, in one time limit.
+
+What was tried is one ``ConnectionSetUp`` on the exception, for whoever knows whether another attempt follows.
+Not responsible for trying again (``sessions``) or for what is spoken on the connection.
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+import time
+from contextvars import copy_context
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from ..errors import DeadlineExceeded, HoldwireError
+from ..events import ConnectionSetUp, FailureRecorded, Observers, SetupStep
+from ..net.dial import AddressMemory, dial, dial_unix
+from ..policy.phase import Phase
+from ..policy.profiles import Profile
+from ..policy.profiles import profile as named_profile
+from ..telemetry import default_observer
+from ..tls.context import offer_protocols, prepare
+from ..tls.session import SessionCache
+from ..tls.stream import TLSStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from contextvars import Context
+
+    from ..events import Observer
+    from ..net.dial import Dialled
+    from ..net.keepalive import SocketOption
+    from ..net.stream import SocketStream
+    from ..policy.settings import Keepalive
+    from ..tls.engine import Truncation
+    from .target import Target
+
+__all__ = ["KeepaliveSetting", "Opener", "tell_setup"]
+
+KeepaliveSetting: TypeAlias = "Keepalive | Literal['profile'] | None"
+"""``"profile"``: what the profile says; None: the system's defaults."""
+
+_tls_sessions: Final = SessionCache()
+"""Of the whole process: a key holds the context, so nothing is shared that must not be."""
+
+
+class Opener:
+    """See the module. The arguments are those of ``connect``.
+
+    Raises:
+        ValueError, TypeError: An argument is wrong, or does not go with another one.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        tls: ssl.SSLContext | bool | None,
+        server_hostname: str | None,
+        alpn: Sequence[str],
+        tls_truncation: Truncation,
+        resume: bool,
+        profile: str | Profile,
+        keepalive: KeepaliveSetting,
+        local_address: str | None,
+        socket_options: Iterable[SocketOption],
+        observers: Iterable[Observer],
+    ) -> None:
+        if tls_truncation not in {"error", "accept"}:
+            raise ValueError(f'tls_truncation={tls_truncation!r}: give "error" or "accept"')
+        if target.secure and tls is False:
+            raise ValueError("tls=False does not go with tls://; give tcp:// for a stream without TLS")
+        self.target = replace(target, secure=True) if tls else target
+        if not self.target.secure and (server_hostname is not None or alpn):
+            raise ValueError("server_hostname and alpn are for TLS: give tls://, or tls=True")
+        if self.target.secure and target.path is not None and server_hostname is None:
+            raise ValueError("TLS over a Unix socket needs server_hostname: the path is no name for a certificate")
+        self._context: ssl.SSLContext | None = None
+        if isinstance(tls, ssl.SSLContext):
+            if alpn:
+                raise ValueError("alpn does not go with a context of your own: call its set_alpn_protocols")
+            self._context = tls
+        elif self.target.secure:
+            self._context = _default_context(tuple(alpn))
+        chosen = profile if isinstance(profile, Profile) else named_profile(profile)
+        self.keepalive = chosen.keepalive if keepalive == "profile" else keepalive
+        self.notify = Observers((default_observer(), *observers))
+        self._name = server_hostname or self.target.host
+        self._truncation: Truncation = tls_truncation
+        self._resume = resume
+        self._local_address = local_address
+        self._socket_options = tuple(socket_options)
+        self._memory = AddressMemory()
+
+    async def open(self, timeout: float | None) -> SocketStream | TLSStream:
+        """A connected stream, in TLS if the target wants it.
+
+        Raises:
+            ConnectFailed, DeadlineExceeded: None came about; ``setup`` is what was tried, and nobody was told yet.
+        """
+        began = time.time_ns()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        context = copy_context()
+        steps: list[SetupStep] = []
+        try:
+            wire = await self._connect(deadline, steps, timeout)
+        except HoldwireError as exc:
+            exc.setup = self._told(began, steps, context, failure=exc)
+            raise
+        tell_setup(self._told(began, steps, context, connection_id=wire.id), self.notify)
+        return wire
+
+    async def _connect(
+        self, deadline: float | None, steps: list[SetupStep], timeout: float | None
+    ) -> SocketStream | TLSStream:
+        try:
+            dialled = await self._dial(deadline)
+        except HoldwireError as exc:
+            steps.extend(exc.steps)
+            if isinstance(exc, DeadlineExceeded):
+                message = f"no connection to {self.target} within {timeout} s: {exc}"
+                raise DeadlineExceeded(message, limit="connect", failure=exc.failure) from exc
+            raise
+        steps.extend(dialled.steps)
+        if self._context is None:
+            return dialled.stream
+        return await self._secure(dialled.stream, self._context, deadline, steps)
+
+    async def _dial(self, deadline: float | None) -> Dialled:
+        target = self.target
+        if target.path is not None:
+            return await dial_unix(target.path, host=target.host, socket_options=self._socket_options)
+        return await dial(
+            target.host,
+            target.port,
+            keepalive=self.keepalive,
+            local_address=self._local_address,
+            socket_options=self._socket_options,
+            timeout=_left(deadline),
+            memory=self._memory,
+        )
+
+    async def _secure(
+        self, stream: SocketStream, context: ssl.SSLContext, deadline: float | None, steps: list[SetupStep]
+    ) -> TLSStream:
+        key = _tls_sessions.key(context, self._name)
+        session = _tls_sessions.get(key) if self._resume else None
+        began = time.time_ns()
+        facts = stream.facts()
+        failure = None
+        try:
+            secured = await TLSStream.connect(
+                stream,
+                context=context,
+                server_hostname=self._name,
+                session=session,
+                timeout=_left(deadline),
+                truncation=self._truncation,
+            )
+        except HoldwireError as exc:
+            failure = exc.failure
+            if session is not None:
+                _tls_sessions.forget(key)
+            if failure is not None and stream.peer is not None:
+                self._memory.failed(stream.peer, time.monotonic())
+            raise
+        finally:
+            steps.append(
+                SetupStep(
+                    phase=Phase.TLS_HANDSHAKE,
+                    began=began,
+                    ended=time.time_ns(),
+                    peer=facts.get("peer"),
+                    peer_port=facts.get("peer_port"),
+                    failure=failure,
+                )
+            )
+        if self._resume:
+            secured.on_session = _tls_sessions.keeper(key)
+        return secured
+
+    def _told(
+        self,
+        began: int,
+        steps: list[SetupStep],
+        context: Context,
+        *,
+        connection_id: str | None = None,
+        failure: HoldwireError | None = None,
+    ) -> ConnectionSetUp:
+        return ConnectionSetUp(
+            host=self.target.host,
+            port=self.target.port,
+            connection_id=connection_id,
+            began=began,
+            ended=time.time_ns(),
+            steps=tuple(steps),
+            context=context,
+            failure=None if failure is None else failure.failure,
+        )
+
+
+def tell_setup(setup: ConnectionSetUp, notify: Observers, *, attempt: int = 1, final: bool = False) -> None:
+    """Tell how a connection was set up, or not, and of each step that failed on the way.
+
+    ``final``: no connection came about, and no attempt follows.
+    """
+    notify(replace(setup, final=final))
+    for step in setup.steps:
+        if step.failure is not None and not step.quiet:
+            notify(
+                FailureRecorded(
+                    failure=step.failure,
+                    began=step.began,
+                    ended=step.ended,
+                    context=setup.context,
+                    attempt=attempt,
+                    step=step,
+                )
+            )
+
+
+@functools.lru_cache(maxsize=16)
+def _default_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
+    """One context for all streams of the process that bring none, so that sessions can be resumed."""
+    context = prepare(ssl.create_default_context())
+    offer_protocols(context, alpn)
+    return context
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0.0)
