@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 import pytest
+import trio
 
 from holdwire.net.runtime import Runtime, current
 from holdwire.net.stream import SocketStream
@@ -15,7 +16,11 @@ from holdwire.net.stream import SocketStream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["clean_runtime", "listener", "reset", "stream_pair", "tcp_pair"]
+__all__ = ["clean_runtime", "listener", "reset", "stream_pair", "tcp_pair", "until_blocked"]
+
+
+_TURNS = 20
+"""Turns of the loop after which a task that was just started waits for its stream."""
 
 
 def tcp_pair(*, buffers: int | None = None) -> tuple[socket.socket, socket.socket]:
@@ -31,6 +36,15 @@ def tcp_pair(*, buffers: int | None = None) -> tuple[socket.socket, socket.socke
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
         client.connect(server.getsockname())
         return client, server.accept()[0]
+
+
+async def until_blocked() -> None:
+    """Until every other task waits; anyio's way sleeps on asyncio, where a few turns of the loop do as well."""
+    if trio.lowlevel.in_trio_task():
+        await anyio.wait_all_tasks_blocked()
+        return
+    for _ in range(_TURNS):
+        await anyio.lowlevel.checkpoint()
 
 
 def reset(sock: socket.socket) -> None:

@@ -27,12 +27,10 @@ from anyio.abc import ByteStream
 from holdwire.net.stream import SocketStream
 from holdwire.net.wire import Wire
 from holdwire.tls.stream import TLSStream
+from tests.net_helpers import until_blocked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
-
-_TURNS = 20
-"""Turns of the loop after which a task that was just started waits for its stream."""
 
 Pair: TypeAlias = tuple[ByteStream, ByteStream]
 Maker: TypeAlias = Callable[[], Awaitable[Pair]]
@@ -204,15 +202,6 @@ class _Watched:
                 step = functools.partial(self._coroutine.throw, exc)
 
 
-async def _until_blocked() -> None:
-    """Until every other task waits; anyio's way sleeps on asyncio, where a few turns of the loop do as well."""
-    if trio.lowlevel.in_trio_task():
-        await anyio.wait_all_tasks_blocked()
-        return
-    for _ in range(_TURNS):
-        await anyio.lowlevel.checkpoint()
-
-
 async def _expect(expected: type[BaseException], function: Callable[..., Awaitable[Any]], *args: Any) -> None:
     with pytest.raises(expected):
         await function(*args)
@@ -280,7 +269,7 @@ async def _check_exchange(maker: Maker) -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(waits)
-            await _until_blocked()
+            await until_blocked()
             await _expect(BusyResourceError, receiver.receive, 1)
             await sender.send(b"z")
         assert first == [b"z"]
@@ -312,7 +301,7 @@ async def _check_closing(maker: Maker) -> None:
             await sender.aclose()
 
         async def receive_late() -> None:
-            await _until_blocked()
+            await until_blocked()
             await _expect_bytes(receiver, b"y")
             for _ in range(2):
                 await _expect(EndOfStream, receiver.receive, 1)
@@ -335,7 +324,7 @@ async def _check_closing(maker: Maker) -> None:
     async with _both(maker) as (_, receiver):
 
         async def close_soon() -> None:
-            await _until_blocked()
+            await until_blocked()
             await aclose_forcefully(receiver)
 
         await _together(lambda: _expect(ClosedResourceError, receiver.receive, 10), close_soon)
@@ -370,7 +359,7 @@ async def _check_cancellation(maker: Maker) -> None:
 
             async with anyio.create_task_group() as group:
                 group.start_soon(receive)
-                await _until_blocked()
+                await until_blocked()
                 await sender.send(bytes([number]))
                 for _ in range(number % 4):
                     await anyio.lowlevel.checkpoint()
@@ -387,7 +376,7 @@ async def check_clogged(maker: Maker) -> None:
     # a second sender is refused, and the first one is not disturbed
     async with _both(maker) as (sender, receiver), anyio.create_task_group() as group:
         group.start_soon(sender.send, b"123")
-        await _until_blocked()
+        await until_blocked()
         await _expect(BusyResourceError, sender.send, b"456")
 
         async def drain() -> None:
@@ -401,7 +390,7 @@ async def check_clogged(maker: Maker) -> None:
     async with _both(maker) as (sender, _):
 
         async def close_soon(stream: ByteStream) -> None:
-            await _until_blocked()
+            await until_blocked()
             await aclose_forcefully(stream)
 
         with pytest.raises((ClosedResourceError, BrokenResourceError)):

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import enum
 import ssl
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -94,11 +95,13 @@ class Engine:
     """
 
     __slots__ = (
+        "_early",
         "_ended",
         "_eof",
         "_incoming",
         "_kept",
         "_outgoing",
+        "_renegotiable",
         "_sent_close_notify",
         "_tracker",
         "failure",
@@ -131,7 +134,10 @@ class Engine:
         self._tracker = RecordTracker()
         self.forgiving = truncation == "accept"
         """Whether an end between two records without close_notify is an end."""
+        self._early = b""
+        """Plaintext that a write had to read first."""
         self._kept = b""
+        self._renegotiable = False
         self._eof = False
         self._ended = False
         self._sent_close_notify = False
@@ -181,6 +187,7 @@ class Engine:
         step = self._run(self.object.do_handshake)
         if step is Step.DONE:
             self.handshaken = True
+            self._renegotiable = self.object.version() != "TLSv1.3"
         return step
 
     def write(self, data: bytes | memoryview) -> Step:
@@ -189,7 +196,14 @@ class Engine:
         Raises:
             TlsFailure: TLS has failed, now or earlier.
         """
-        return self._run(self.object.write, data) if data else Step.DONE
+        if not data:
+            return Step.DONE
+        if self._renegotiable and self._incoming.pending and self.failure is None:
+            # inside a write OpenSSL takes plaintext that comes before a message of the renegotiation for a violation
+            early: list[bytes] = []
+            self._read_records(sys.maxsize, early)
+            self._early += b"".join(early)
+        return self._run(self.object.write, data)
 
     def read(self, max_bytes: int) -> bytes | Step:
         """Decrypt up to ``max_bytes`` bytes of what is here, of several records; ``b""`` after the peer's end.
@@ -197,6 +211,9 @@ class Engine:
         Raises:
             TlsFailure: TLS has failed, now or earlier, and no plaintext from before is left.
         """
+        if self._early:
+            data, self._early = self._early[:max_bytes], self._early[max_bytes:]
+            return data
         pieces: list[bytes] = []
         if self.failure is None and not self._ended:
             self._read_records(max_bytes, pieces)
