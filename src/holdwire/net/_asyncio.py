@@ -6,6 +6,8 @@ Not responsible for what the bytes mean. Facts behind it, all measured:
   registered descriptor aborts uvloop's process and deafens the next socket of that number: unregister first.
 * ``recv`` is called in the reader callback when a task waits: with level-triggered readiness a callback that only
   wakes the task would fire a second time before the task has read.
+* libuv stops watching a descriptor whose event shows an error beside the data (RST right behind it). The data is
+  read, the error stays in the socket, and uvloop would never tell: such a descriptor is registered anew.
 * A time-out costs no timer for each wait: each channel has at most one timer, armed for the earliest deadline that
   it has seen, and armed anew when it fires early.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import weakref
 from contextvars import Context
 from typing import TYPE_CHECKING, ClassVar
@@ -37,6 +40,7 @@ class AsyncioChannel(Channel):
 
     __slots__ = (
         "_buffer",
+        "_errors",
         "_fd",
         "_loop",
         "_read_deadline",
@@ -56,6 +60,7 @@ class AsyncioChannel(Channel):
     def __init__(self, runtime: AsyncioRuntime, sock: socket.socket) -> None:
         self._loop = runtime.loop
         self._buffer = runtime.buffer
+        self._errors = runtime.errors
         self._sock = sock
         self._fd = sock.fileno()
         self._registered = False
@@ -178,7 +183,17 @@ class AsyncioChannel(Channel):
             return
         if count:
             self._sink(self._buffer[:count])
+            if self._errors is not None and self._fd >= 0 and self._has_error(self._errors):
+                self._loop.remove_reader(self._fd)
+                self._loop.add_reader(self._fd, self._on_readable)
         future.set_result(count)
+
+    def _has_error(self, errors: select.poll) -> bool:
+        """Whether an error waits in the socket; asking does not take it."""
+        errors.register(self._fd, 0)
+        found = errors.poll(0)
+        errors.unregister(self._fd)
+        return bool(found)
 
     def _on_writable(self) -> None:
         if self._writer is not None and not self._writer.done():
@@ -281,13 +296,15 @@ class AsyncioTimer(TimerHandle):
 class AsyncioRuntime(Runtime):
     """One asyncio or uvloop event loop."""
 
-    __slots__ = ("_tasks", "loop")
+    __slots__ = ("_tasks", "errors", "loop")
 
     backend: ClassVar[str] = "asyncio"
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.loop = loop
+        self.errors = select.poll() if type(loop).__module__.startswith("uvloop") else None
+        """What asks for errors of sockets where libuv does not tell them."""
         self._tasks: set[asyncio.Task[None]] = set()
         if type(loop).__name__ == "ProactorEventLoop":
             message = (
