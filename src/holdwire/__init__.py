@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         failure_of,
     )
     from .events import Observer
+    from .policy.budget import RetryBudget
     from .policy.failure import Failure
     from .policy.fate import Fate
     from .policy.kind import Category, Kind
@@ -64,6 +65,7 @@ __all__ = [
     "ProxyError",
     "RemoteProtocolError",
     "ResilientTransport",
+    "RetryBudget",
     "RetryPolicy",
     "Sent",
     "SessionDown",
@@ -95,6 +97,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "failure_of",
     ),
     "events": ("Observer",),
+    "policy.budget": ("RetryBudget",),
     "policy.failure": ("Failure",),
     "policy.fate": ("Fate",),
     "policy.kind": ("Category", "Kind"),

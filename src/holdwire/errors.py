@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .events import ConnectionSetUp, SetupStep
     from .policy.fate import Fate
+    from .policy.phase import Delivery
     from .policy.retry import Verdict
 
 __all__ = [
@@ -55,6 +56,11 @@ class HoldwireError(Exception):
     def __init__(self, message: str = "", *, failure: Failure | None = None) -> None:
         super().__init__(message or (str(failure) if failure is not None else ""))
         self.failure = failure
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """What became of the request's bytes; None where no request was sent or nobody knows."""
+        return None if self.failure is None else self.failure.delivery
 
     @property
     def safe_to_retry(self) -> bool:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import tenacity
 
 from .policy.backoff import CONNECT_ROUNDS, connect_pause
+from .policy.budget import RetryBudget
+from .policy.kind import Kind
 from .policy.retry import History, RetryAction, Rules, decide, permit
+from .switches import testing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +49,13 @@ class RetryPolicy:
     ``stop`` and ``wait`` are any tenacity strategies; ``wait`` (full jitter) is asked only where a pause is called for.
     ``statuses`` are responses that are not taken for an answer of an idempotent request, beside the protocol's own
     (425, 421, 408 with close); ``any_method_429`` repeats a 429 for any method. ``timeouts`` retries a time limit that
-    the user set. ``deadline`` bounds all attempts and pauses of a request. ``retry_after_cap``: a server that asks for
-    a longer pause gets its answer delivered. ``stale_proof`` takes a FIN inferred after the write for proof; measured
-    servers disagree. ``names_may_appear`` waits for a host name that does not exist yet. ``share`` and ``floor`` set
-    the budget: retries may be that share of an origin's requests plus that many each second. ``connect_rounds``: how
-    often all addresses of a host are tried.
+    the user set. ``deadline`` bounds all attempts and pauses of a request, until its response's head is there.
+    ``retry_after_cap``: a server that asks for a longer pause gets its answer delivered. ``never``: kinds of failure
+    that are surfaced whatever is known about them. ``stale_proof`` takes a FIN inferred after the write for proof;
+    measured servers disagree. ``names_may_appear`` waits for a host name that does not exist yet. ``share`` and
+    ``floor`` set the budget of each origin: retries may be that share of its requests plus that many each second. Each
+    transport has its own, unless ``budget`` is one that several policies share. ``connect_rounds``: how often all
+    addresses of a host are tried; as many attempts are made then, whatever ``stop`` says.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -60,6 +65,7 @@ class RetryPolicy:
     stop: Callable[[Any], bool] = field(default_factory=_default_stop)
     wait: Callable[[Any], float] = field(default_factory=_default_wait)
     statuses: frozenset[int] = frozenset()
+    never: frozenset[Kind] = frozenset()
     any_method_429: bool = False
     timeouts: bool = False
     deadline: float | None = None
@@ -68,7 +74,8 @@ class RetryPolicy:
     names_may_appear: bool = False
     share: float = 0.2
     floor: float = 1.0
-    connect_rounds: int = CONNECT_ROUNDS
+    budget: RetryBudget | None = None
+    connect_rounds: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("stop", "wait"):
@@ -80,15 +87,22 @@ class RetryPolicy:
             message = f"RetryPolicy: statuses may hold error statuses 400 to 599, not {bad!r}"
             raise ValueError(message)
         object.__setattr__(self, "statuses", statuses)
+        object.__setattr__(self, "never", frozenset(map(Kind, self.never)))
         if self.deadline is not None and not self.deadline > 0:
             message = f"RetryPolicy: deadline={self.deadline!r} must be above 0 seconds; None sets no deadline"
             raise ValueError(message)
-        if self.connect_rounds < 1:
+        if self.connect_rounds is not None and self.connect_rounds < 1:
             message = f"RetryPolicy: connect_rounds={self.connect_rounds!r} must be at least 1"
             raise ValueError(message)
+        self.new_budget()
+
+    def new_budget(self) -> RetryBudget:
+        """The budget of a transport: its own, or the one that was given to be shared."""
+        return self.budget or RetryBudget(share=self.share, floor=self.floor)
 
     def rules(self, *, switched_off: bool = False, connect_rounds: int | None = None) -> Rules:
         """What the pure decision needs to know of this policy."""
+        asked_for = connect_rounds or self.connect_rounds
         return Rules(
             timeouts=self.timeouts,
             statuses=self.statuses,
@@ -96,7 +110,9 @@ class RetryPolicy:
             retry_after_cap=self.retry_after_cap,
             stale_proof=self.stale_proof,
             names_may_appear=self.names_may_appear,
-            connect_rounds=connect_rounds or self.connect_rounds,
+            never=self.never,
+            connect_rounds=asked_for or CONNECT_ROUNDS,
+            rounds_asked_for=asked_for is not None,
             switched_off=switched_off,
         )
 
@@ -104,7 +120,18 @@ class RetryPolicy:
 class Retrier:
     """The retry state of one request; made when its first attempt ends without an answer."""
 
-    __slots__ = ("_budget", "_deadline", "_policy", "_rules", "_state", "attempts", "earlier", "history")
+    __slots__ = (
+        "_budget",
+        "_deadline",
+        "_policy",
+        "_rules",
+        "_state",
+        "attempts",
+        "connect_by",
+        "connecting",
+        "earlier",
+        "history",
+    )
 
     def __init__(
         self, policy: RetryPolicy, rules: Rules, budget: Budget, *, deadline: float | None, began: float
@@ -118,6 +145,10 @@ class Retrier:
         """Attempts made, counted by the stop rule or not."""
         self.earlier: list[Failure] = []
         """The failures after which the request was sent again."""
+        self.connecting = False
+        """Whether the last verdict was to connect again."""
+        self.connect_by: float | None = None
+        """Monotonic time at which the caller's connect time-out expires: it bounds all rounds together."""
         self._state = tenacity.RetryCallState(
             retry_object=tenacity.Retrying(stop=policy.stop, wait=policy.wait), fn=None, args=(), kwargs={}
         )
@@ -125,6 +156,11 @@ class Retrier:
 
     def judge(self, outcome: Outcome, error: BaseException | None) -> tuple[Verdict, float]:
         """The verdict on an attempt, with everything considered, and the pause before the next one in seconds."""
+        verdict, delay = self._judge(outcome, error)
+        self.connecting = verdict.retries and verdict.is_setup
+        return verdict, delay
+
+    def _judge(self, outcome: Outcome, error: BaseException | None) -> tuple[Verdict, float]:
         verdict = decide(outcome, self.history, self._rules)
         if not verdict.retries:
             return verdict, 0.0
@@ -135,15 +171,18 @@ class Retrier:
         state.outcome = _ended(state.attempt_number, error)
         delay = self._delay(verdict)
         state.upcoming_sleep = delay
+        by_rounds = verdict.is_setup and self._rules.rounds_asked_for
         verdict = permit(
-            verdict,
-            stop=bool(self._policy.stop(state)),
+            self._in_tests(verdict),
+            stop=self._is_tests_last or (not by_rounds and bool(self._policy.stop(state))),
             budget_left=verdict.cost == 0 or self._budget.available(now) > 0,
             now=now,
             deadline=self._deadline,
             delay=delay,
             least_attempt=_LEAST_ATTEMPT,
         )
+        if verdict.retries and verdict.is_setup and self.connect_by is not None and now + delay >= self.connect_by:
+            verdict = replace(verdict, action=verdict.refused, reason="connect", cost=0, counted=False)
         if not verdict.retries:
             return verdict, 0.0
         if verdict.cost:
@@ -158,14 +197,26 @@ class Retrier:
         verdict = decide(outcome, self.history, self._rules)
         now = time.monotonic()
         return permit(
-            verdict,
-            stop=False,
+            self._in_tests(verdict),
+            stop=self._is_tests_last,
             budget_left=verdict.cost == 0 or self._budget.available(now) > 0,
             now=now,
             deadline=self._deadline,
         )
 
+    @property
+    def _is_tests_last(self) -> bool:
+        """Whether ``set_testing`` allows no further attempt."""
+        most = testing().attempts
+        return most is not None and self.attempts >= most
+
+    def _in_tests(self, verdict: Verdict) -> Verdict:
+        """``set_testing`` counts every attempt, free ones too."""
+        return verdict if testing().attempts is None or not verdict.retries else replace(verdict, counted=True)
+
     def _delay(self, verdict: Verdict) -> float:
+        if not testing().pauses:
+            return 0.0
         if verdict.exact_delay:
             return verdict.min_delay
         if verdict.action is not RetryAction.RETRY_BACKOFF:
@@ -175,6 +226,7 @@ class Retrier:
                 self.history.connect_rounds,
                 spent=self.history.connect_pauses,
                 dice=random.random(),  # noqa: S311 - jitter, not a secret
+                of=self._rules.connect_rounds,
             )
         else:
             delay = float(self._policy.wait(self._state))

@@ -116,6 +116,7 @@ def test_a_failure_of_which_all_is_known_has_every_attribute(memory: Memory) -> 
         "holdwire.envoy_flag": "UC",
         "holdwire.retry.decision": "retried",
         "holdwire.retry.reason": "reused_connection_lost",
+        "holdwire.retry.safe": False,
         "http.request.resend_count": 1,
         "holdwire.idle_deaths": 3,
         "holdwire.suppressed": 4,

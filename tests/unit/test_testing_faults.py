@@ -71,7 +71,7 @@ def test_scripts_have_semicolons_lines_and_comments() -> None:
         ("requests rst", "'requests' is not a known point; choose from: connect, handshake"),
         ("request explode", "'explode' is not a known action; choose from: refuse"),
         ("request refuse", "refuse cannot happen at request, only at: connect"),
-        ("request errno=EPIPE", r"errno cannot happen at request, only at: connect\(\)"),
+        ("request errno=EPIPE", r"errno cannot happen at request, only at: socket\(\), connect\(\)"),
         ("send() errno=EWHAT", "'EWHAT' is not the name of an errno"),
         ("send() errno", "errno needs a value"),
         ("request drip", "drip needs a value, bytes per second"),

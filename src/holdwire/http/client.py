@@ -77,6 +77,7 @@ class HttpClient:
         self._lock = threading.Lock()
         self._sessions = SessionCache()
         self._memory = AddressMemory()
+        self._budget = settings.retry.new_budget()
         self._finalizer = weakref.finalize(self, _close_lanes, self._lanes)
 
     async def send(self, request: Request) -> Response:
@@ -155,7 +156,7 @@ class HttpClient:
             notify=settings.observers,
         )
         rules = settings.retry.rules(switched_off=retries_off(), connect_rounds=settings.connect_rounds)
-        exchange = Exchange(pool, policy=settings.retry, rules=rules, notify=settings.observers)
+        exchange = Exchange(pool, policy=settings.retry, rules=rules, budget=self._budget, notify=settings.observers)
         path_watch = PathWatch(pool, exchange, keepalive=settings.keepalive, notify=settings.observers)
         pool.on_busy = path_watch.start
         register_stats(pool)

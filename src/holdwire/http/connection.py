@@ -37,6 +37,9 @@ class Attempt:
     __slots__ = (
         "__weakref__",
         "began",
+        "connect_by",
+        "failure",
+        "fin_before_write",
         "first_stream",
         "goaway_error",
         "http2",
@@ -60,16 +63,22 @@ class Attempt:
         self.number = number
         self.retrier = retrier
         self.began = time.time_ns()
+        self.connect_by: float | None = None
+        """Monotonic time at which the caller's connect time-out expires; set by the first try to connect."""
         self.written = 0.0
         """Monotonic time at which its first byte was about to be written."""
         self.idle_before = 0.0
         """Seconds that the connection had been idle."""
         self.phase = Phase.POOL
         self.sent = Sent.NONE
+        self.failure: Failure | None = None
+        """What a cancelled attempt would say if its cancellation turns out to be the request's deadline."""
         self.reused = False
         self.received = 0
         self.response_early = False
         """Whether response bytes arrived before the request was fully written."""
+        self.fin_before_write = False
+        """Whether all signs are that the peer had closed before the first byte was written; they prove nothing."""
         self.replaced = False
         """Whether its path looked dead, and a replacement stands."""
         self.multiplexed = False

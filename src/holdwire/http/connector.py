@@ -84,7 +84,9 @@ class Connector:
                 else f"Request URL is missing an '{known}' protocol."
             )
         began = time.time_ns()
-        deadline = None if request.timeouts.connect is None else time.monotonic() + request.timeouts.connect
+        if attempt.connect_by is None and request.timeouts.connect is not None:
+            attempt.connect_by = time.monotonic() + request.timeouts.connect
+        deadline = attempt.connect_by
         steps: list[SetupStep] = []
         try:
             wire = await self._open(request, deadline, steps)

@@ -10,9 +10,10 @@ Not responsible for what may be repeated (``policy.retry``) or for waiting (``re
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 import anyio
 
@@ -25,7 +26,8 @@ from ..errors import (
     UnsupportedProtocol,
 )
 from ..events import FailureRecorded, RequestRetried
-from ..policy.budget import Budget
+from ..policy import diagnosis
+from ..policy.kind import Kind
 from ..policy.outcome import Outcome, has_retrier, is_idempotent
 from ..policy.phase import Phase, Sent
 from ..policy.retry import REASONS, History, Rules, decide
@@ -36,11 +38,15 @@ from .head import encode_head
 from .pool import SPREADING
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from ..events import Observers, SetupStep
+    from ..policy.budget import RetryBudget
     from ..policy.failure import Failure
     from ..policy.retry import Verdict
     from ..retrying import RetryPolicy
-    from .messages import Headers, Origin, Request, Response
+    from .connection import HttpConnection
+    from .messages import Headers, Request, Response
     from .pool import Pool
 
 __all__ = ["Exchange"]
@@ -57,15 +63,17 @@ _NOT_ON_THE_WIRE: Final = (LocalProtocolError, UnsupportedProtocol, ClosedError)
 class Exchange:
     """Sends requests through a pool, again where that is safe. One for each pool."""
 
-    __slots__ = ("_budgets", "_notify", "_policy", "_pool", "_rules", "_statuses")
+    __slots__ = ("_budget", "_notify", "_policy", "_pool", "_rules", "_statuses")
 
-    def __init__(self, pool: Pool, *, policy: RetryPolicy, rules: Rules, notify: Observers) -> None:
+    def __init__(
+        self, pool: Pool, *, policy: RetryPolicy, rules: Rules, budget: RetryBudget, notify: Observers
+    ) -> None:
         self._pool = pool
         self._policy = policy
         self._rules = rules
         self._notify = notify
         self._statuses = PROTOCOL_STATUSES | rules.statuses
-        self._budgets: dict[Origin, Budget] = {}
+        self._budget = budget
 
     async def send(self, request: Request) -> Response:
         """The answer to ``request``: its final response's head; the body follows on it.
@@ -78,38 +86,60 @@ class Exchange:
         encode_head(request)
         pool = self._pool
         began = time.monotonic()
-        self._budget(request.origin).deposit(began)
-        safe = request.method in _SAFE_METHODS if request.marked is None else request.marked
+        self._budget.of(request.origin).deposit(began)
+        if request.deadline is None and self._policy.deadline is not None:
+            request.deadline = began + self._policy.deadline
+        look = request.method not in _SAFE_METHODS if request.marked is None else not request.marked
         retrier: Retrier | None = None
         fresh = False
         while True:
-            attempt = Attempt(request, 1 if retrier is None else retrier.attempts, retrier)
-            response: Response | None = None
-            error: HoldwireError | None = None
+            attempt = Attempt(request) if retrier is None else _next_attempt(request, retrier)
             try:
-                connection = await pool.acquire(attempt, fresh=fresh, look=not safe)
-                response = await connection.exchange(attempt)
+                if request.deadline is None:
+                    connection = await pool.acquire(attempt, fresh=fresh, look=look)
+                    response = await connection.exchange(attempt)
+                else:
+                    connection, response = await self._until(request.deadline, attempt, fresh=fresh, look=look)
             except _NOT_ON_THE_WIRE:
                 raise
             except HoldwireError as exc:
-                error = exc
+                retrier = retrier or self._retrier(request, began)
+                fresh, delay = self._after_error(request, attempt, exc, retrier)
             else:
                 connection.last_context = request.context
                 response.body.on_end = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
                 if response.status not in self._statuses:
                     return response
-            if retrier is None:
-                retrier = self._retrier(request, began)
-            if error is not None:
-                fresh, delay = self._after_error(request, attempt, error, retrier)
-            else:
-                assert response is not None  # noqa: S101 - no error, so there is one
+                retrier = retrier or self._retrier(request, began)
                 again = self._after_status(request, attempt, response, retrier)
                 if again is None:
                     return response
                 fresh, delay = again
                 await discard(response)
             await pause(delay)
+
+    async def _until(
+        self, deadline: float, attempt: Attempt, *, fresh: bool, look: bool
+    ) -> tuple[HttpConnection, Response]:
+        """An attempt that the request's deadline cuts short.
+
+        Raises:
+            DeadlineExceeded: It did, and the connection is closed.
+        """
+        with anyio.move_on_after(deadline - time.monotonic()) as scope:
+            connection = await self._pool.acquire(attempt, fresh=fresh, look=look)
+            return connection, await connection.exchange(attempt)
+        assert scope.cancelled_caught  # noqa: S101 - nothing else ends the block without an exception
+        origin = attempt.request.origin
+        failure = attempt.failure or diagnosis.local(
+            Kind.LOCAL_TIMEOUT,
+            phase=attempt.phase,
+            facts=diagnosis.Facts(host=origin.host, port=origin.port, at=time.time()),
+        )
+        message = (
+            f"the deadline of the request to {failure.endpoint} expired (phase {failure.phase}, {attempt.sent} sent)"
+        )
+        raise DeadlineExceeded(message, limit="total", failure=failure)
 
     def _after_error(
         self, request: Request, attempt: Attempt, error: HoldwireError, retrier: Retrier
@@ -119,8 +149,14 @@ class Exchange:
         Raises:
             HoldwireError: ``error``, with all that is known, if there is no next attempt.
         """
+        retrier.connect_by = attempt.connect_by
         verdict, delay = retrier.judge(self._outcome(request, attempt, error), error)
+        if error.failure is not None:
+            number = retrier.attempts - verdict.retries
+            error.failure = error.failure.evolve(safe_to_retry=verdict.safe_to_retry, attempts=number)
         self._tell(request, attempt, error, verdict, retrier, delay)
+        if verdict.free_idle:
+            self._pool.close_idle()
         if verdict.retries:
             if error.failure is not None:
                 retrier.earlier.append(error.failure)
@@ -137,19 +173,12 @@ class Exchange:
     ) -> tuple[bool, float] | None:
         """The same for a response that may not be the answer; None if it is."""
         verdict, delay = retrier.judge(self._status_outcome(request, attempt, response), None)
-        if not verdict.retries:
-            return None
         self._retried(request, verdict, retrier, delay, status=response.status)
-        return verdict.fresh_connection, delay
-
-    def _budget(self, origin: Origin) -> Budget:
-        budget = self._budgets.get(origin)
-        if budget is None:
-            budget = self._budgets[origin] = Budget(share=self._policy.share, floor=self._policy.floor)
-        return budget
+        return (verdict.fresh_connection, delay) if verdict.retries else None
 
     def _retrier(self, request: Request, began: float) -> Retrier:
-        return Retrier(self._policy, self._rules, self._budget(request.origin), deadline=request.deadline, began=began)
+        budget = self._budget.of(request.origin)
+        return Retrier(self._policy, self._rules, budget, deadline=request.deadline, began=began)
 
     # --- what an attempt's end means ---
 
@@ -166,6 +195,7 @@ class Exchange:
         return replace(
             outcome,
             path_suspect=attempt.replaced,
+            fin_before_write=attempt.fin_before_write,
             user_timeout=isinstance(exc, DeadlineExceeded),
             multiplexed=attempt.multiplexed,
             http2=attempt.http2,
@@ -282,6 +312,13 @@ class Exchange:
         )
 
 
+def _next_attempt(request: Request, retrier: Retrier) -> Attempt:
+    attempt = Attempt(request, retrier.attempts, retrier)
+    if retrier.connecting:
+        attempt.connect_by = retrier.connect_by
+    return attempt
+
+
 class _RequestFacts(TypedDict):
     """What an ``Outcome`` says of the request alone."""
 
@@ -314,8 +351,11 @@ class _BodyWatch:
         stats.failed += 1
         if exc.failure is None:
             return
-        exc.attempts = 1
-        exc.verdict = decide(Outcome.of(exc.failure), History(), Rules())
+        ended = replace(Outcome.of(exc.failure), response_started=True, idempotent=is_repeatable(request))
+        exc.attempts = self._attempt.number
+        exc.verdict = decide(ended, History(), Rules())
+        exc.failure = exc.failure.evolve(safe_to_retry=exc.verdict.safe_to_retry, attempts=exc.attempts)
+        exc.add_note(_summary(exc))
         self._notify(
             FailureRecorded(
                 failure=exc.failure,
@@ -323,6 +363,7 @@ class _BodyWatch:
                 ended=time.time_ns(),
                 context=request.context,
                 verdict=exc.verdict,
+                attempt=exc.attempts,
             )
         )
 
@@ -333,7 +374,9 @@ def _summary(error: HoldwireError) -> str:
     assert verdict is not None  # noqa: S101 - it was just set
     safe = "it is safe to send it again" if verdict.safe_to_retry else "it may have been processed"
     tried = "1 attempt" if error.attempts == 1 else f"{error.attempts} attempts"
-    return f"holdwire: {tried}; not sent again because {REASONS[verdict.reason]}; {safe}"
+    before = ", ".join(str(failure.errno_name or failure.kind) for failure in error.earlier)
+    before = f" (before: {before})" if before else ""
+    return f"holdwire: {tried}{before}; not sent again because {REASONS[verdict.reason]}; {safe}"
 
 
 def is_repeatable(request: Request) -> bool:
@@ -347,12 +390,14 @@ async def discard(response: Response) -> None:
     At most 64 KiB and half a second; beyond either the connection is given up.
     """
     size = 0
+    body = cast("AsyncGenerator[bytes]", response.body.__aiter__())  # trio wants what is left early to be closed
     try:
         with anyio.move_on_after(_DISCARD_SECONDS):
-            async for piece in response.body:
-                size += len(piece)
-                if size > _DISCARD_BYTES:
-                    break
+            async with contextlib.aclosing(body) as pieces:
+                async for piece in pieces:
+                    size += len(piece)
+                    if size > _DISCARD_BYTES:
+                        break
     except HoldwireError:  # it was to be thrown away
         pass
     finally:

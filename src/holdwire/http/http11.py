@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ConnectionLost, DeadlineExceeded, HoldwireError, LocalProtocolError, RemoteProtocolError
 from ..events import CloseReason
 from ..policy import diagnosis
-from ..policy.evidence import delivery
+from ..policy.evidence import delivery, fin_before_write
 from ..policy.kind import Kind
 from ..policy.phase import Phase, Sent
 from ..policy.tcp_info import TcpState
@@ -275,7 +275,7 @@ class Http11Connection(HttpConnection):
         reader = self._reader
         request = self._attempt.request
         if not reader.complete:
-            self.end(CloseReason.CANCELLED, abort=bool(self.wire.undelivered()))
+            self.end(CloseReason.CANCELLED, abort=self.wire.undelivered() != 0)
             return
         self._attempt = None
         self.served += 1
@@ -283,7 +283,8 @@ class Http11Connection(HttpConnection):
         if reader.keep_alive is not None:
             self.idle_limit = max(reader.keep_alive - KEEP_ALIVE_MARGIN, 0.0)
         if not reader.reusable or request.close or reader.stray:
-            self.end(CloseReason.RESPONSE)
+            # what is left of an upload that was cut short is not to be pushed out by a graceful close
+            self.end(CloseReason.RESPONSE, abort=self._upload_cut and self.wire.undelivered() != 0)
             return
         if self.on_idle is not None:
             self.on_idle(self)
@@ -309,8 +310,9 @@ class Http11Connection(HttpConnection):
             exc.failure = failure
         undelivered = wire.undelivered()
         attempt.unsent_aborted = undelivered or 0
-        reason = CloseReason.FAILURE if isinstance(exc, HoldwireError) else CloseReason.CANCELLED
-        self.end(reason, failure, abort=undelivered is None or undelivered > 0)
+        failed = isinstance(exc, HoldwireError)
+        reason = CloseReason.FAILURE if failed else CloseReason.CANCELLED
+        self.end(reason, failure if failed else None, abort=undelivered != 0)
 
     def _sent(self, attempt: Attempt) -> Sent:
         accepted = self.wire.bytes_out - self._mark
@@ -325,10 +327,10 @@ class Http11Connection(HttpConnection):
     def _failure_of(self, exc: BaseException, attempt: Attempt) -> Failure | None:
         """The record of ``exc``, with what only this layer knows."""
         failure: Failure | None
-        if isinstance(exc, DeadlineExceeded):
-            failure = diagnosis.local(Kind.LOCAL_TIMEOUT, phase=attempt.phase, facts=self.wire.facts())
-        elif isinstance(exc, HoldwireError):
+        if isinstance(exc, HoldwireError) and not isinstance(exc, DeadlineExceeded):
             failure = exc.failure or self.wire.failure
+        elif isinstance(exc, DeadlineExceeded) or attempt.request.deadline is not None:
+            failure = diagnosis.local(Kind.LOCAL_TIMEOUT, phase=attempt.phase, facts=self.wire.facts())
         else:
             return None
         if failure is None:
@@ -340,9 +342,11 @@ class Http11Connection(HttpConnection):
             response_bytes=attempt.received,
             ended=failure.tcp is not None and failure.tcp.state is TcpState.CLOSE,
         )
+        attempt.fin_before_write = fin_before_write(failure, accepted=self.wire.bytes_out - self._mark)
         failure = failure.evolve(sent=attempt.sent, delivery=known, reused=attempt.reused)
         if isinstance(exc, HoldwireError):
             exc.failure = failure
+        attempt.failure = failure
         return failure
 
     def _enter(self, phase: Phase) -> None:

@@ -403,6 +403,11 @@ class Pool:
             self._count += 1
             self._grant(waiter, _CONNECT)
 
+    def close_idle(self, reason: CloseReason = CloseReason.LIMITS) -> None:
+        """Close what is not in use: this host has run out of something, or the pool is to end."""
+        while self._by_idleness:
+            self._evict_oldest(reason)
+
     def on_end(self, connection: HttpConnection, reason: CloseReason, failure: Failure | None) -> None:
         """``connection`` has ended, whoever ended it."""
         if self._all.pop(connection, self) is self:
@@ -484,8 +489,7 @@ class Pool:
         if self._closed:
             return
         self._draining = self._draining or self.runtime.signal()
-        while self._by_idleness:
-            self._evict_oldest(CloseReason.ACLOSE)
+        self.close_idle(CloseReason.ACLOSE)
         if self._count:
             await self._draining.wait(None)
         self.close()

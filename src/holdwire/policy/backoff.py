@@ -20,14 +20,14 @@ CONNECT_PAUSES: Final = 3.0
 _CONNECT_STEP: Final = 0.1
 
 
-def connect_pause(rounds: int, *, spent: float, dice: float) -> float:
-    """The pause after ``rounds`` failed rounds of connecting (1 and up), ``spent`` seconds of pauses having passed.
+def connect_pause(rounds: int, *, spent: float, dice: float, of: int = CONNECT_ROUNDS) -> float:
+    """The pause after ``rounds`` failed rounds (1 and up) of ``of``, ``spent`` seconds of pauses having passed.
 
-    Equal jitter: steps of 0.1 s doubling, half of a step fixed, half random. Cut so that the sum stays at most 3 s; 0
-    means that the pauses are used up.
+    Equal jitter: steps of 0.1 s doubling, half of a step fixed, half random. What is left of 3 s is shared out among
+    the rounds that are left, so that all of them are made and the sum of the pauses stays at most 3 s.
     """
-    step = _CONNECT_STEP * (1 << min(rounds - 1, 10))
-    return max(0.0, min(step / 2 + dice * step / 2, CONNECT_PAUSES - spent))
+    step = min(_CONNECT_STEP * (1 << min(rounds - 1, 10)), (CONNECT_PAUSES - spent) / max(of - rounds, 1))
+    return max(0.0, step / 2 + dice * step / 2)
 
 
 _AFTER_STABLE: Final = 0.25

@@ -13,13 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from .kind import Kind
 from .phase import Delivery
 from .tcp_info import TcpState
 
 if TYPE_CHECKING:
+    from .failure import Failure
     from .tcp_info import TcpInfo
 
-__all__ = ["DELIVERY_REASONS", "Finding", "black_hole", "delivery", "window_closed"]
+__all__ = ["DELIVERY_REASONS", "Finding", "black_hole", "delivery", "fin_before_write", "window_closed"]
 
 DELIVERY_REASONS: Final[dict[Delivery, str]] = {
     Delivery.NOT_SENT: "no byte of the request has left this host, and none can leave any more",
@@ -68,6 +70,17 @@ def delivery(
     if outq is None or outq > fin_sent:
         return Delivery.SENT_UNACKED
     return Delivery.ACKED
+
+
+def fin_before_write(failure: Failure, *, accepted: int) -> bool:
+    """Whether all signs are that the peer's FIN was sent before it got a byte of the request.
+
+    Its FIN acknowledges nothing of the ``accepted`` bytes, and came before any RST: the reader sees an end of file, or
+    the writer EPIPE. A server that half-closes, reads, executes and resets at once leaves the same signs.
+    """
+    ended = failure.kind in {Kind.UNEXPECTED_EOF, Kind.BROKEN_PIPE}
+    closed = failure.tcp is not None and failure.tcp.state in {TcpState.CLOSE, TcpState.CLOSE_WAIT}
+    return ended and closed and failure.outq is not None and failure.outq >= accepted > 0
 
 
 _ALIVE: Final = frozenset({TcpState.ESTABLISHED, TcpState.CLOSE_WAIT, TcpState.FIN_WAIT1})

@@ -183,6 +183,7 @@ def _refusal(outcome: Outcome, history: History, rules: Rules, *, number: int, e
         return None
     checks = (
         ("not_retryable", _is_hopeless(outcome, history)),
+        ("kind_excluded", outcome.kind in rules.never),
         ("name_not_found", outcome.name_not_found and not rules.names_may_appear),
         ("not_listed", number in {OVERLOADED, STATUS} and outcome.status not in rules.statuses),
         ("retry_after_too_long", _is_told_to_wait(outcome, rules, number)),

@@ -138,6 +138,7 @@ REASONS: Final[dict[str, str]] = {row.reason: row.says for row in TABLE.values()
     "cancelled": "the caller cancelled",
     "caller_retries": "the caller retries by itself, so that only proven retries are made here",
     "body_not_replayable": "the body of the request was consumed and cannot be produced again",
+    "kind_excluded": "the retry policy names this kind of failure as one that is never retried",
     "timeout": "a time limit of the caller expired, and such are not retried unless asked for",
     "goaway_error": "the server closed the connection with an error on its first stream",
     "not_listed": "the response is the answer",

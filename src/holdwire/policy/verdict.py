@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from .backoff import CONNECT_ROUNDS
+from .kind import Kind  # noqa: TC001 - the properties are tested with what the types of the fields allow
 
 __all__ = ["RETRIES", "SETUP_ROWS", "Evidence", "History", "RetryAction", "Rules", "Verdict"]
 
@@ -130,7 +131,9 @@ class Rules:
     ``timeouts``: a time limit that the user set may be retried. ``statuses``: responses that are not taken for an
     answer, beside the protocol's own 425, 421 and 408 with close. ``any_method_429``: a 429 lets any method be
     repeated. ``stale_proof``: a FIN that is inferred after the write counts as proof; measured servers disagree.
-    ``names_may_appear``: a name that does not exist may do so soon. ``switched_off``: free retries only.
+    ``names_may_appear``: a name that does not exist may do so soon. ``never``: kinds of failure that are surfaced
+    whatever the table says. ``rounds_asked_for``: the rounds of connecting are the user's number, so that the stop rule
+    does not end them. ``switched_off``: free retries only.
     """
 
     timeouts: bool = False
@@ -139,5 +142,7 @@ class Rules:
     retry_after_cap: float = 30.0
     stale_proof: bool = False
     names_may_appear: bool = False
+    never: frozenset[Kind] = frozenset()
     connect_rounds: int = CONNECT_ROUNDS
+    rounds_asked_for: bool = False
     switched_off: bool = False

@@ -77,6 +77,7 @@ _COMPUTED: Final = (
     "holdwire.idle_deaths",
     "holdwire.retry.decision",
     "holdwire.retry.reason",
+    "holdwire.retry.safe",
     "holdwire.silence",
     "holdwire.suppressed",
     "http.request.resend_count",
@@ -158,6 +159,7 @@ def _add_event(values: Attributes, event: FailureRecorded, held: int) -> None:
     values["holdwire.retry.decision"] = decision(event.verdict)
     if event.verdict is not None:
         values["holdwire.retry.reason"] = event.verdict.reason
+        values["holdwire.retry.safe"] = event.verdict.safe_to_retry
     if event.attempt > 1:
         values["http.request.resend_count"] = event.attempt - 1
     if event.deaths > 1:

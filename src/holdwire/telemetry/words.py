@@ -141,6 +141,7 @@ DECISIONS: Final[dict[str, str]] = {
     "upgraded": "fatal",
     "retry_after_too_long": "fatal",
     "cancelled": "none",
+    "kind_excluded": "none",
     "timeout": "none",
     "caller_retries": "none",
     "not_listed": "none",

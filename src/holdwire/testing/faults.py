@@ -66,6 +66,7 @@ class Point(enum.StrEnum):
     """When byte ``at`` to the client is due; 0 is after the request was executed."""
     FRAME = "frame"
     """When the HTTP/2 frame number ``at`` is due."""
+    CALL_SOCKET = "socket()"
     CALL_CONNECT = "connect()"
     CALL_SEND = "send()"
     CALL_RECV = "recv()"
@@ -74,7 +75,14 @@ class Point(enum.StrEnum):
 
 
 CALLS = frozenset(
-    {Point.CALL_CONNECT, Point.CALL_SEND, Point.CALL_RECV, Point.CALL_SHUTDOWN, Point.CALL_GETSOCKOPT},
+    {
+        Point.CALL_SOCKET,
+        Point.CALL_CONNECT,
+        Point.CALL_SEND,
+        Point.CALL_RECV,
+        Point.CALL_SHUTDOWN,
+        Point.CALL_GETSOCKOPT,
+    },
 )
 """The points that are system calls of the side under test."""
 _CONNECTION = frozenset(Point) - CALLS

@@ -71,8 +71,10 @@ class SocketPlan:
         """A new socket under this plan; called as ``socket.socket`` is.
 
         Raises:
-            OSError: The kernel gave none.
+            OSError: The kernel gave none, or the plan.
         """
+        if fileno is None:
+            self.enter(Point.CALL_SOCKET)
         sock = FaultySocket(family, type, proto, fileno)
         sock.plan = self
         return sock

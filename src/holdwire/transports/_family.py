@@ -35,6 +35,8 @@ _CLASSES: Final[tuple[tuple[type[HoldwireError], str], ...]] = (
     (UnsupportedProtocol, "UnsupportedProtocol"),
     (HoldwireError, "NetworkError"),
 )
+_EVIDENCE: Final[dict[str, Any]] = {"failure": None, "safe_to_retry": False, "delivery": None, "attempts": 0}
+"""What the family's exceptions carry for a retry layer above, and what it is where nothing is known."""
 
 
 class Family:
@@ -69,11 +71,11 @@ class Family:
         return context
 
     def error(self, name: str) -> type[Exception]:
-        """A subclass of the core's exception ``name`` that carries a failure; the family maps it like its parent."""
+        """A subclass of the core's exception ``name`` that carries evidence; the family maps it like its parent."""
         made = self._errors.get(name)
         if made is None:
             base: type[Exception] = getattr(self._core, name)
-            made = self._errors[name] = type(name, (base,), {"__module__": base.__module__, "failure": None})
+            made = self._errors[name] = type(name, (base,), {"__module__": base.__module__, **_EVIDENCE})
         return made
 
     def translate(self, exc: HoldwireError) -> Exception:
@@ -88,5 +90,5 @@ class Family:
         else:
             name = next(name for kind, name in _CLASSES if isinstance(exc, kind))
         translated = self.error(name)(str(exc))
-        setattr(translated, "failure", exc.failure)  # noqa: B010 - the attribute is the class's, made above
+        translated.__dict__.update({key: getattr(exc, key) for key in _EVIDENCE})
         return translated
