@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..net.runtime import Runtime
+    from .h2_settings import Http2Settings
     from .messages import Request, Response
 
 __all__ = ["ClientSettings", "HttpClient"]
@@ -52,6 +53,9 @@ class ClientSettings:
     uds: str | None = None
     local_address: str | None = None
     socket_options: tuple[tuple[Any, ...], ...] = ()
+    http1: bool = True
+    http2: Http2Settings | None = None
+    """None for HTTP/1.1 alone."""
 
 
 class _Lane:
@@ -148,6 +152,8 @@ class HttpClient:
             uds=settings.uds,
             local_address=settings.local_address,
             socket_options=settings.socket_options,
+            http1=settings.http1,
+            http2=settings.http2,
         )
         pool = Pool(
             connector.connect,

@@ -144,9 +144,9 @@ class HttpConnection(abc.ABC):
         """Requests in progress."""
 
     @property
-    def settled(self) -> bool:
-        """Whether it is known how many requests the peer allows at a time."""
-        return True
+    def width(self) -> int:
+        """How many requests the peer allows at a time; 0 while that is not known."""
+        return 1
 
     def reserve(self) -> None:  # noqa: B027 - where one request at a time is the rule nothing is counted
         """A request will follow: where several can share the connection, its place is counted from now on."""
@@ -175,6 +175,10 @@ class HttpConnection(abc.ABC):
     @abc.abstractmethod
     def wake(self) -> None:
         """Stop being idle: a request follows."""
+
+    def retire(self, reason: CloseReason) -> None:
+        """Take no more requests, and end when those in progress are over."""
+        self.end(reason)
 
     def is_expired(self, now: float) -> bool:
         """Whether the connection is too old for another request (monotonic seconds)."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..policy.settings import Keepalive, PoolPolicy
     from ..tls.session import SessionCache
     from .connection import Attempt, HttpConnection
+    from .h2_settings import Http2Settings
     from .messages import Origin, Request
 
 __all__ = ["Connector"]
@@ -51,6 +52,8 @@ class Connector:
         uds: str | None = None,
         local_address: str | None = None,
         socket_options: Sequence[tuple[Any, ...]] = (),
+        http1: bool = True,
+        http2: Http2Settings | None = None,
     ) -> None:
         self._tls_context = tls_context
         self._sessions = sessions
@@ -62,10 +65,39 @@ class Connector:
         self._uds = uds
         self._local_address = local_address
         self._socket_options = socket_options
+        self._http1 = http1
+        self._http2 = http2
 
-    def sharable(self, origin: Origin) -> bool:  # noqa: ARG002 - HTTP/1.1 only: never
+    def sharable(self, origin: Origin) -> bool:
         """Whether a connection to ``origin`` may turn out to be HTTP/2."""
-        return False
+        return self._offers_http2(origin) and (origin.secure or not self._http1)
+
+    def _offers_http2(self, origin: Origin) -> bool:
+        http2 = self._http2
+        if http2 is None or origin.upgradable:
+            return False
+        return not (self._http1 and http2.memory.requires_http11(origin))
+
+    def _protocols(self, origin: Origin) -> tuple[str, ...]:
+        """What is offered by ALPN, best first."""
+        if not self._offers_http2(origin):
+            return ("http/1.1",)
+        return ("h2", "http/1.1") if self._http1 else ("h2",)
+
+    def _speaks_http2(self, wire: Wire, origin: Origin) -> bool:
+        """Whether HTTP/2 was agreed upon, or is spoken without asking."""
+        if not self._offers_http2(origin):
+            return False
+        return not self._http1 or (isinstance(wire, TLSStream) and wire.alpn_protocol == "h2")
+
+    def _connection(self, wire: Wire, origin: Origin) -> HttpConnection:
+        max_age = None if self._policy.max_age is None else self._policy.age_limit(random.random())  # noqa: S311 - jitter
+        http2 = self._http2
+        if http2 is not None and self._speaks_http2(wire, origin):
+            from .http2 import Http2Connection  # noqa: PLC0415 - needs h2, which is an extra
+
+            return Http2Connection(wire, origin, max_age=max_age, settings=http2, notify=self._notify)
+        return Http11Connection(wire, origin, max_age=max_age, truncation=self._truncation)
 
     async def connect(self, attempt: Attempt) -> HttpConnection:
         """Open a connection for ``attempt``.
@@ -93,10 +125,8 @@ class Connector:
         except HoldwireError as exc:
             exc.setup = self._told(request, steps, began, failure=exc)
             raise
-        max_age = None if self._policy.max_age is None else self._policy.age_limit(random.random())  # noqa: S311 - jitter
-        connection = Http11Connection(wire, origin, max_age=max_age, truncation=self._truncation)
-        told = self._told(request, steps, began, wire=wire)
-        self._notify(told)
+        connection = self._connection(wire, origin)
+        self._notify(self._told(request, steps, began, connection=connection))
         for step in steps:
             if step.failure is not None and not step.quiet:
                 self._notify(
@@ -127,6 +157,7 @@ class Connector:
                 server_hostname=name,
                 session=self._sessions.get(key),
                 timeout=_left(deadline),
+                protocols=self._protocols(origin),
             )
         except HoldwireError as exc:
             stream.abort()
@@ -194,13 +225,14 @@ class Connector:
         steps: list[SetupStep],
         began: int,
         *,
-        wire: Wire | None = None,
+        connection: HttpConnection | None = None,
         failure: HoldwireError | None = None,
     ) -> ConnectionSetUp:
         return ConnectionSetUp(
             host=request.origin.host,
             port=request.origin.port,
-            connection_id=None if wire is None else wire.id,
+            connection_id=None if connection is None else connection.wire.id,
+            http_version=None if connection is None else connection.http_version,
             began=began,
             ended=time.time_ns(),
             steps=tuple(steps),

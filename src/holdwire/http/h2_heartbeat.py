@@ -14,22 +14,21 @@ import random
 import time
 import weakref
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..events import HeartbeatAnswered, HeartbeatMissed
 from ..policy.evidence import window_closed
 from ..policy.liveness import Liveness, State, Step
-from ..policy.pings import FLOOR, PingMemory, Pings
+from ..policy.pings import Pings
 
 if TYPE_CHECKING:
     from ..events import Observers
     from ..net.runtime import Runtime, TimerHandle
     from ..net.wire import Wire
-    from ..policy.settings import Heartbeat
+    from .h2_settings import Http2Settings
     from .messages import Origin
 
-__all__ = ["PingHeartbeat", "PingOwner", "PingSettings"]
+__all__ = ["PingHeartbeat", "PingOwner"]
 
 logger = logging.getLogger("holdwire")
 
@@ -38,21 +37,6 @@ TIMEOUT: Final = 20.0
 LATE: Final = 1.0
 """Seconds without an answer after which new streams avoid the connection (OkHttp's rule)."""
 _HISTORY: Final = 5
-_DEAD_AFTER: Final = 90.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PingSettings:
-    """The heartbeat of a client: ``heartbeat`` None is the default schedule, ``on`` False none at all.
-
-    ``floor`` is the shortest interval in seconds; less than the default gets a client sent away by real servers.
-    """
-
-    on: bool = True
-    heartbeat: Heartbeat | None = None
-    memory: PingMemory
-    dead_after: float = _DEAD_AFTER
-    floor: float = FLOOR
 
 
 class PingOwner(Protocol):
@@ -98,7 +82,7 @@ class PingHeartbeat:
         "_timer",
     )
 
-    def __init__(self, owner: PingOwner, settings: PingSettings, *, runtime: Runtime, notify: Observers) -> None:
+    def __init__(self, owner: PingOwner, settings: Http2Settings, *, runtime: Runtime, notify: Observers) -> None:
         self._owner = weakref.ref(owner)
         self._settings = settings
         self._runtime = runtime
@@ -108,7 +92,7 @@ class PingHeartbeat:
         self._pings = Pings(
             now,
             interval=None if beat is None else beat.interval,
-            scale=settings.memory.scale(owner.origin),
+            scale=settings.memory.pings.scale(owner.origin),
             while_idle=beat is not None and beat.while_idle,
             dice=random.random(),  # noqa: S311 - jitter
             floor=settings.floor,
@@ -121,14 +105,14 @@ class PingHeartbeat:
         self._acked = 0
         self._sequence = 0
         self._round_trips: deque[float] = deque(maxlen=_HISTORY)
-        if settings.on:
+        if settings.pings:
             self._arm(0)
 
     # --- what the connection tells ---
 
     def opening(self, now: float, streams: int) -> None:
         """A stream is about to be opened beside ``streams`` others: ask for a PING in front of it if one is due."""
-        if not self._settings.on:
+        if not self._settings.pings:
             return
         pings = self._pings
         if pings.wants(now, streams=streams):
@@ -142,7 +126,7 @@ class PingHeartbeat:
 
         Returns whether a PING was sent.
         """
-        if not self._settings.on or not self._pings.wants_after_reset(now, streams=streams):
+        if not self._settings.pings or not self._pings.wants_after_reset(now, streams=streams):
             return False
         self._ping(now, streams, scheduled=False)
         self._arm(streams)
@@ -174,7 +158,7 @@ class PingHeartbeat:
         owner = self._owner()
         if owner is None:
             return
-        scale = self._settings.memory.learn(owner.origin)
+        scale = self._settings.memory.pings.learn(owner.origin)
         logger.warning(
             "%s:%d wants fewer HTTP/2 PINGs (too_many_pings): their intervals are now %g times as long",
             owner.origin.host,

@@ -30,7 +30,6 @@ class Outbox:
     """See the module. ``on_room`` is told whenever the kernel took something that had waited."""
 
     __slots__ = (
-        "_busy",
         "_mark",
         "_on_failure",
         "_on_room",
@@ -38,6 +37,7 @@ class Outbox:
         "_waiting",
         "_wire",
         "_writing",
+        "busy",
         "put_in",
         "taken",
     )
@@ -50,42 +50,41 @@ class Outbox:
         self._on_room = on_room
         self._on_failure = on_failure
         self._waiting = bytearray()
-        self._busy = False
         self._writing = 0
         self._mark = 0
+        self.busy = False
+        """Whether there is something that the kernel had no room for."""
         self.put_in = 0
         """Bytes that were put in."""
         self.taken = 0
         """Bytes that the wire certainly took."""
 
-    @property
-    def waiting(self) -> int:
-        """Bytes that the kernel had no room for."""
-        return len(self._waiting) + self._writing
-
     def put(self, data: bytes) -> None:
         """Send ``data`` behind everything that was put in before. Never raises, never waits."""
         self.put_in += len(data)
-        if not self._busy:
-            try:
-                accepted = self._wire.write_now(data)
-            except ClosedError:
-                return
-            except HoldwireError:
-                self._on_failure()
-                return
-            self.taken += accepted
-            if accepted == len(data):
-                return
-            data = data[accepted:]
-            self._busy = True
-            self._runtime.spawn(self._drain, name="holdwire: HTTP/2 writer")
-        self._waiting += data
-
-    async def _drain(self) -> None:
+        if self.busy:
+            self._waiting += data
+            return
         wire = self._wire
         try:
-            while self._waiting:
+            accepted = wire.write_now(data)
+        except ClosedError:
+            return
+        except HoldwireError:
+            self._on_failure()
+            return
+        self.taken += accepted
+        if accepted == len(data) and not wire.unsent:
+            return
+        self._waiting += data[accepted:]
+        self.busy = True
+        self._runtime.spawn(self._drain, name="holdwire: HTTP/2 writer")
+
+    async def _drain(self) -> None:
+        """Write what waits here, and what TLS has made of what was taken before."""
+        wire = self._wire
+        try:
+            while self._waiting or wire.unsent:
                 chunk = bytes(self._waiting[:_CHUNK])
                 del self._waiting[:_CHUNK]
                 self._mark = wire.bytes_out
@@ -99,7 +98,8 @@ class Outbox:
         except HoldwireError:
             self._on_failure()
             return
-        self._busy = False
+        self.busy = False
+        self._on_room()
 
     def sent(self, begin: int, end: int | None, *, ended: bool) -> Sent:
         """How much of what lies between two positions the kernel took.

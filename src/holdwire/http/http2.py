@@ -47,10 +47,11 @@ from ..policy.kind import Category, Kind
 from ..policy.outcome import Http2Signal
 from ..policy.phase import Phase, Sent
 from ..policy.tcp_info import TcpState
+from ..tls.stream import TLSStream
 from .connection import Attempt, HttpConnection
 from .h2_frames import DATA, GOAWAY, HEADERS, Flood, FrameError, FrameSplitter
 from .h2_head import Malformed, request_fields, response_head
-from .h2_heartbeat import PingHeartbeat, PingSettings
+from .h2_heartbeat import PingHeartbeat
 from .h2_outbox import Outbox
 from .h2_stream import Http2Body, Http2Stream
 from .head import length_message
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from ..net.runtime import TaskHandle
     from ..net.wire import Wire
     from ..policy.failure import Failure
-    from .h2_memory import Http2Memory
+    from .h2_settings import Http2Settings
     from .messages import Origin, Request
 
 __all__ = ["Http2Connection"]
@@ -109,6 +110,7 @@ class Http2Connection(HttpConnection):
         "_h2",
         "_heartbeat",
         "_held_resets",
+        "_leaving",
         "_limit",
         "_lost_by",
         "_memory",
@@ -135,17 +137,16 @@ class Http2Connection(HttpConnection):
         origin: Origin,
         *,
         max_age: float | None,
-        memory: Http2Memory,
-        pings: PingSettings,
+        settings: Http2Settings,
         notify: Observers,
     ) -> None:
         super().__init__(wire, origin, max_age=max_age)
         self._runtime = runtime = current()
-        self._memory = memory
+        self._memory = settings.memory
         self._h2 = _make_h2()
         self._splitter = FrameSplitter()
         self._outbox = Outbox(wire, runtime, on_room=self._on_room, on_failure=self._on_write_failure)
-        self._heartbeat = PingHeartbeat(self, pings, runtime=runtime, notify=notify)
+        self._heartbeat = PingHeartbeat(self, settings, runtime=runtime, notify=notify)
         self._streams: dict[int, Http2Stream] = {}
         self._writers: set[Http2Stream] = set()
         self._reserved = 0
@@ -153,9 +154,10 @@ class Http2Connection(HttpConnection):
         self._settled = False
         self._settings_event: h2.events.Event | None = None
         self._limit = STREAMS
-        self._budget = memory.requests(origin)
+        self._budget = settings.memory.requests(origin)
         self._held_resets = 0
         self._refusals = 0
+        self._leaving: CloseReason | None = None
         self._credit = 0
         self._unread = 0
         self._goaway: h2.events.ConnectionTerminated | None = None
@@ -169,7 +171,7 @@ class Http2Connection(HttpConnection):
 
     @property
     def capacity(self) -> int:
-        if self.close_reason is not None or self._is_leaving or self._heartbeat.late(time.monotonic()):
+        if self._write_failed or self._is_leaving or self._heartbeat.late(time.monotonic()):
             return 0
         limit = self._limit if self._settled else 1
         spare = limit - len(self._streams) - self._reserved - self._held_resets
@@ -182,8 +184,8 @@ class Http2Connection(HttpConnection):
         return len(self._streams) + self._reserved
 
     @property
-    def settled(self) -> bool:
-        return self._settled
+    def width(self) -> int:
+        return self._limit if self._settled else 0
 
     @property
     def waiting(self) -> Attempt | None:
@@ -196,11 +198,15 @@ class Http2Connection(HttpConnection):
     def _is_leaving(self) -> bool:
         """Whether it takes no more streams and ends with its last one."""
         return (
-            self._goaway is not None
-            or self._refusals >= REFUSALS
+            self._leaving is not None
             or (self._budget is not None and self._opened >= self._budget)
             or self._h2.highest_outbound_stream_id >= H2Connection.HIGHEST_ALLOWED_STREAM_ID - 1
         )
+
+    def retire(self, reason: CloseReason) -> None:
+        self._leaving = self._leaving or reason
+        if not self.active:
+            self.end(self._leaving)
 
     def reserve(self) -> None:
         self._reserved += 1
@@ -218,8 +224,11 @@ class Http2Connection(HttpConnection):
 
     def looks_alive(self) -> bool:
         """The reader notices every end; only a loop that was too busy to run it may have missed one."""
-        if self.close_reason is None and isinstance(self.wire, SocketStream):
-            look = self.wire.look()
+        if self.close_reason is None:
+            lowest = self.wire
+            while isinstance(lowest, TLSStream) and isinstance(lowest.lower, SocketStream | TLSStream):
+                lowest = lowest.lower
+            look = lowest.look() if isinstance(lowest, SocketStream) else Look.QUIET
             if look is Look.FAILED:
                 self._lose(self.wire.failure)
             elif look is Look.ENDED:
@@ -377,7 +386,7 @@ class Http2Connection(HttpConnection):
         size, done, batched = len(data), 0, 0
         while not stream.answered:
             room = min(h2_connection.local_flow_control_window(stream.id), h2_connection.max_outbound_frame_size)
-            if room > 0 and not self._outbox.waiting:
+            if room > 0 and not self._outbox.busy:
                 end = min(done + room, size)
                 h2_connection.send_data(stream.id, data[done:end], end_stream=last and end == size)
                 batched += end - done
@@ -391,7 +400,7 @@ class Http2Connection(HttpConnection):
             else:
                 self.flush()
                 batched = 0
-                if self._outbox.waiting or room <= 0:
+                if self._outbox.busy or room <= 0:
                     await self._room(stream, window_closed=room <= 0)
         self.flush()
         return False
@@ -509,7 +518,7 @@ class Http2Connection(HttpConnection):
         if self.close_reason is not None:
             return
         if self._is_leaving and not self.active:
-            self.end(CloseReason.GOAWAY if self._goaway is not None else CloseReason.MAX_REQUESTS)
+            self.end(self._leaving or CloseReason.MAX_REQUESTS)
         elif self.on_idle is not None:
             self.on_idle(self)
 
@@ -519,7 +528,7 @@ class Http2Connection(HttpConnection):
         """Bytes arrived. For the reader."""
         now = time.monotonic()
         progress = False
-        was_settled, limit = self._settled, self._limit
+        was_settled, limit, leaving = self._settled, self._limit, self._leaving
         try:
             for kind, frame in self._splitter.split(data, now):
                 if kind == GOAWAY:
@@ -536,7 +545,11 @@ class Http2Connection(HttpConnection):
         more = self._held_resets > 0
         self._held_resets = 0
         more = (
-            self._heartbeat.received(now, data=progress) or more or self._settled > was_settled or self._limit > limit
+            self._heartbeat.received(now, data=progress)
+            or more
+            or self._settled > was_settled
+            or self._limit > limit
+            or self._leaving is not leaving
         )
         self._give_back()
         self.flush()
@@ -632,8 +645,11 @@ class Http2Connection(HttpConnection):
         signal = _SIGNALS.get(ErrorCodes(code), Http2Signal.RESET) if code in _CODES else Http2Signal.RESET
         if signal is Http2Signal.REFUSED_STREAM:
             self._refusals += 1
+            if self._refusals >= REFUSALS:
+                self._leaving = self._leaving or CloseReason.LIMITS
         elif signal is Http2Signal.HTTP_1_1_REQUIRED:
             self._memory.require_http11(self.origin)
+            self._leaving = self._leaving or CloseReason.LIMITS
         if not stream.ended and stream.error is None:
             stream.attempt.http2 = signal
             failure = diagnosis.local(
@@ -660,6 +676,7 @@ class Http2Connection(HttpConnection):
         event.error_code = ErrorCodes(code) if code in _CODES else code
         event.additional_data = payload[8:] or None
         self._goaway = event
+        self._leaving = self._leaving or CloseReason.GOAWAY
         if code == ErrorCodes.ENHANCE_YOUR_CALM and payload[8:].startswith(_TOO_MANY_PINGS):
             self._heartbeat.too_many()
         if code == ErrorCodes.HTTP_1_1_REQUIRED:
@@ -765,7 +782,7 @@ class Http2Connection(HttpConnection):
 
     def _say_goodbye(self, code: ErrorCodes) -> None:
         """GOAWAY, if it can be sent without waiting."""
-        if self._outbox.waiting or self.wire.closed:
+        if self._outbox.busy or self.wire.closed:
             return
         with contextlib.suppress(H2Error):
             self._h2.close_connection(code)

@@ -141,6 +141,7 @@ class PathWatch:
                 wire = connection.wire
                 wire.latch(diagnosis.local(Kind.HEARTBEAT_LOST, phase=wire.phase, facts=wire.facts(), detail=reason))
                 connection.end(CloseReason.FAILURE, wire.failure, abort=True)
+            replacement.release()
             pool.on_idle(replacement)
 
         pool.runtime.spawn(connect_first, name="holdwire: replacement for a dead path")

@@ -4,8 +4,9 @@ Theory of operation. Every operation is O(1) in the number of connections and re
 two orders: for each origin last in, first out (old ones die early), and over all origins by the time they became
 idle (the oldest is closed when room is needed). Who finds no room waits first in, first out; a connection that comes
 back is handed to the oldest waiter, closed for it if it belongs to another origin. A connection that several requests
-can share (HTTP/2) is offered as long as it has streams to spare; while the first one to such an origin is being
-opened, further requests wait for it instead of opening a crowd.
+can share (HTTP/2) is offered as long as it has streams to spare. While one to such an origin is being opened, or has
+not said yet how many streams it allows, further requests wait for it; only those that will find no stream there open
+others, so that a burst never opens a crowd.
 
 Invariants: connections being opened, in use and idle never number more than ``max_connections``; there are waiters
 only when there is no room; a grant that its waiter cannot take any more (cancelled, timed out) goes to the next one;
@@ -44,6 +45,8 @@ __all__ = ["SPREADING", "OriginStats", "Pool", "PoolLimits"]
 SPREADING: Final = frozenset({Category.TIMED_OUT, Category.UNREACHABLE})
 """Failures after which other connections to the same address are suspect."""
 _LEAST_SWEEP: Final = 0.05
+_USUAL_WIDTH: Final = 100
+"""Requests at a time that a shared connection is expected to allow, as RFC 9113, section 6.5.2 wants it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,7 @@ class OriginStats:
 class _OriginState:
     """The pool's view of one origin."""
 
-    __slots__ = ("connecting", "idle", "queue", "shared", "sharing", "stats")
+    __slots__ = ("asking", "connecting", "idle", "queue", "shared", "sharing", "stats", "waiting", "width")
 
     def __init__(self) -> None:
         self.idle: dict[HttpConnection, None] = {}
@@ -78,20 +81,54 @@ class _OriginState:
         self.connecting = 0
         self.sharing: bool | None = None
         """Whether connections to the origin can be shared; None while nobody knows."""
+        self.width = _USUAL_WIDTH
+        """How many requests the last one of them allowed at a time."""
+        self.waiting = self.asking = 0
+        """Requests without a connection, and how many of them are to open one."""
         self.stats = OriginStats()
+
+    @property
+    def coming(self) -> int:
+        """Connections that will have streams to give: being opened, not settled yet, or asked for."""
+        return self.connecting + self.asking + sum(not connection.width for connection in self.shared)
+
+    @property
+    def missing(self) -> int:
+        """How many more connections those need who wait for one that another request opens."""
+        followers = self.waiting - self.asking
+        if self.sharing is False:
+            return followers
+        if self.sharing is None:
+            return int(followers > 0 and not self.coming)
+        return max(-(-(followers - self.room) // self.width), 0)
+
+    @property
+    def room(self) -> int:
+        """Requests that will find a place on the connections that are coming, beside those these are opened for."""
+        return self.coming * (self.width - 1)
 
 
 class _Waiter:
     """A request without a connection. ``grant`` is a connection, or CONNECT: room to open one."""
 
-    __slots__ = ("done", "for_dial", "grant", "origin", "signal")
+    __slots__ = ("done", "for_dial", "grant", "signal", "state")
 
-    def __init__(self, origin: Origin, signal: Signal, *, for_dial: bool) -> None:
-        self.origin = origin
+    def __init__(self, state: _OriginState, signal: Signal, *, for_dial: bool) -> None:
+        self.state = state
         self.signal = signal
         self.for_dial = for_dial
+        """Whether it waits for a connection that another request opens, and is in its origin's queue alone."""
+        state.waiting += 1
+        state.asking += not for_dial
         self.grant: HttpConnection | object | None = None
         self.done = False
+
+    def settle(self) -> None:
+        """It waits no more."""
+        if not self.done:
+            self.done = True
+            self.state.waiting -= 1
+            self.state.asking -= not self.for_dial
 
 
 _CONNECT: Final = object()
@@ -160,18 +197,26 @@ class Pool:
         if state is None:
             state = self._origins[origin] = _OriginState()
         if not fresh:
-            connection = self._take_idle(state, look=look) or self._take_shared(state)
+            connection = self._take_shared(state) or self._take_idle(state, look=look)
             if connection is not None:
                 state.stats.reused += 1
+                connection.reserve()
                 return connection
-        waits_for_dial = state.connecting > 0 and state.sharing is not False and not fresh and self._sharable(origin)
+        waits_for_dial = not fresh and self._is_coming(state, origin)
         if not waits_for_dial and self._make_room():
+            state.connecting += 1
             return await self._open(attempt, state)
         grant = await self._wait(attempt, state, for_dial=waits_for_dial)
         if grant is _CONNECT:
             return await self._open(attempt, state)
         state.stats.reused += 1
         return grant  # type: ignore[return-value]  # the only other grant is a connection
+
+    def _is_coming(self, state: _OriginState, origin: Origin) -> bool:
+        """Whether another request's connection will have a stream for one more request."""
+        if state.sharing is False or not state.coming or not self._sharable(origin):
+            return False
+        return state.sharing is None or state.waiting - state.asking < state.room
 
     def _take_idle(self, state: _OriginState, *, look: bool) -> HttpConnection | None:
         idle = state.idle
@@ -202,7 +247,7 @@ class Pool:
 
     def _take_shared(self, state: _OriginState) -> HttpConnection | None:
         for connection in state.shared:
-            if connection.capacity > 0 and not connection.is_expired(time.monotonic()):
+            if connection.active and connection.capacity > 0 and not connection.is_expired(time.monotonic()):
                 return connection
         return None
 
@@ -224,7 +269,7 @@ class Pool:
 
     async def _wait(self, attempt: Attempt, state: _OriginState, *, for_dial: bool) -> HttpConnection | object:
         request = attempt.request
-        waiter = _Waiter(request.origin, self.runtime.signal(), for_dial=for_dial)
+        waiter = _Waiter(state, self.runtime.signal(), for_dial=for_dial)
         state.queue.append(waiter)
         if not for_dial:
             self._queue.append(waiter)
@@ -266,19 +311,24 @@ class Pool:
 
     def _withdraw(self, waiter: _Waiter) -> None:
         """The waiter is gone: what it was granted goes to the next one."""
-        waiter.done = True
+        waiter.settle()
         grant, waiter.grant = waiter.grant, None
         if grant is _CONNECT:
             self._count -= 1
+            waiter.state.connecting -= 1
+            self._call_for_more(waiter.state)
             self._serve()
         elif grant is not None:
-            self._offer(grant)  # type: ignore[arg-type]  # the only other grant is a connection
+            connection: HttpConnection = grant  # type: ignore[assignment]  # the only other grant
+            connection.release()
+            self._offer(connection)
+        else:
+            self._call_for_more(waiter.state)
 
     # --- opening ---
 
     async def _open(self, attempt: Attempt, state: _OriginState) -> HttpConnection:
-        """Open a connection in the place that is already reserved."""
-        state.connecting += 1
+        """Open a connection in the place that is already reserved, and counted as ``connecting``."""
         connection: HttpConnection | None = None
         try:
             connection = await self._connect(attempt)
@@ -286,7 +336,7 @@ class Pool:
             state.connecting -= 1
             if connection is None:
                 self._count -= 1
-                self._release_dial_waiters(state)
+                self._call_for_more(state)
                 self._serve()
         state.stats.opened += 1
         if self._closed:
@@ -297,29 +347,34 @@ class Pool:
         connection.on_end = _WeakCallback(self).ended
         connection.on_idle = _WeakCallback(self).idle
         state.sharing = connection.http_version == "2"
+        connection.reserve()
         if state.sharing:
             state.shared[connection] = None
-            self._share(connection, state, reserve=1)
+            self._share(connection, state)
         else:
-            self._release_dial_waiters(state)
+            self._call_for_more(state)
         return connection
 
-    def _share(self, connection: HttpConnection, state: _OriginState, *, reserve: int = 0) -> None:
+    def _share(self, connection: HttpConnection, state: _OriginState) -> None:
         """Hand streams of ``connection`` to those who wait for its origin."""
-        spare = connection.capacity - reserve
-        while spare > 0 and (waiter := _next(state.queue)) is not None:
+        state.width = connection.width or state.width
+        while connection.capacity > 0 and (waiter := _next(state.queue)) is not None:
             self._grant(waiter, connection)
-            spare -= 1
-        self._release_dial_waiters(state)
+        self._call_for_more(state)
 
-    def _release_dial_waiters(self, state: _OriginState) -> None:
-        """Who waited for another request's connection goes on by the common rules."""
-        if state.connecting and state.sharing is not False:
+    def _call_for_more(self, state: _OriginState) -> None:
+        """Of those who wait for another request's connection, have as many open one as are needed for all."""
+        missing = state.missing
+        if not missing:
             return
         for waiter in state.queue:
-            if waiter.for_dial and not waiter.done and waiter.grant is None:
+            if waiter.for_dial and not waiter.done:
                 waiter.for_dial = False
+                state.asking += 1
                 self._queue.append(waiter)
+                missing -= 1
+                if not missing:
+                    break
         self._serve()
 
     async def open_spare(self, attempt: Attempt) -> HttpConnection | None:
@@ -331,7 +386,9 @@ class Pool:
         """
         if self._closed or self._draining is not None or not self._make_room():
             return None
-        return await self._open(attempt, self._origins[attempt.request.origin])
+        state = self._origins[attempt.request.origin]
+        state.connecting += 1
+        return await self._open(attempt, state)
 
     def suspect(self, connection: HttpConnection) -> None:
         """The path under ``connection`` looks dead: idle ones to the same address are not to be trusted."""
@@ -356,7 +413,7 @@ class Pool:
         if self._closed or self._draining is not None:
             if not connection.active:
                 connection.end(CloseReason.ACLOSE)
-        elif oldest is not None and not connection.active and oldest.origin != connection.origin:
+        elif oldest is not None and not connection.active and oldest.state is not state:
             connection.end(CloseReason.LIMITS)
         elif connection.http_version == "2":
             self._share(connection, state)
@@ -372,11 +429,10 @@ class Pool:
         now = time.monotonic()
         limit = self._limits.max_requests
         if connection.is_expired(now):
-            connection.end(CloseReason.MAX_AGE)
+            connection.retire(CloseReason.MAX_AGE)
         elif limit is not None and connection.served >= limit:
-            connection.end(CloseReason.MAX_REQUESTS)
-        else:
-            self._offer(connection)
+            connection.retire(CloseReason.MAX_REQUESTS)
+        self._offer(connection)
         if self._draining is not None and not self._count:
             self._draining.set()
 
@@ -392,8 +448,12 @@ class Pool:
         if self._sweeper is None:
             self._arm()
 
-    def _grant(self, waiter: _Waiter, grant: HttpConnection | object) -> None:
-        waiter.done = True
+    def _grant(self, waiter: _Waiter, connection: HttpConnection) -> None:
+        connection.reserve()
+        self._wake(waiter, connection)
+
+    def _wake(self, waiter: _Waiter, grant: HttpConnection | object) -> None:
+        waiter.settle()
         waiter.grant = grant
         waiter.signal.set()
 
@@ -401,7 +461,8 @@ class Pool:
         """Room may have become free: the oldest waiters may open connections."""
         while self._count < self._max and (waiter := _next(self._queue)) is not None:
             self._count += 1
-            self._grant(waiter, _CONNECT)
+            waiter.state.connecting += 1
+            self._wake(waiter, _CONNECT)
 
     def close_idle(self, reason: CloseReason = CloseReason.LIMITS) -> None:
         """Close what is not in use: this host has run out of something, or the pool is to end."""
@@ -439,8 +500,10 @@ class Pool:
                 http_version=connection.http_version,
             )
         )
-        if self._queue and not self._closed:
-            self._serve()
+        if not self._closed:
+            self._call_for_more(state)
+            if self._queue:
+                self._serve()
         if self._draining is not None and not self._count:
             self._draining.set()
 
@@ -481,7 +544,7 @@ class Pool:
             for state in self._origins.values():
                 for waiter in state.queue:
                     if not waiter.done:
-                        waiter.done = True
+                        waiter.settle()
                         waiter.signal.set()
 
     async def drain(self) -> None:

@@ -7,6 +7,7 @@ happens in a thread. Not responsible for which certificates are trusted (``trans
 from __future__ import annotations
 
 import ssl
+import threading
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .engine import Truncation
 
 __all__ = ["ascii_name", "make_engine", "offer_protocols", "prepare"]
+
+_offering = threading.Lock()
+"""Held from the choice of ALPN protocols on a context, which others may share, to the making of an engine."""
 
 
 def prepare(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -73,8 +77,9 @@ async def make_engine(
     server_side: bool = False,
     session: ssl.SSLSession | None = None,
     truncation: Truncation = "error",
+    protocols: Sequence[str] = (),
 ) -> Engine:
-    """An engine for one connection.
+    """An engine for one connection, which offers ``protocols`` by ALPN; none leaves that to the context.
 
     Raises:
         LocalProtocolError: The host name or the context cannot be used for it.
@@ -82,7 +87,11 @@ async def make_engine(
     name = None if server_hostname is None else ascii_name(server_hostname)
 
     def make() -> Engine:
-        return Engine(context, server_hostname=name, server_side=server_side, session=session, truncation=truncation)
+        with _offering:
+            offer_protocols(context, protocols)
+            return Engine(
+                context, server_hostname=name, server_side=server_side, session=session, truncation=truncation
+            )
 
     try:
         if type(context) is ssl.SSLContext:

@@ -42,7 +42,7 @@ from .foreign import ForeignWire
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from anyio.abc import ByteStream
 
@@ -113,6 +113,7 @@ class TLSStream(Wire):
         timeout: float | None = None,
         truncation: Truncation = "error",
         server_side: bool = False,
+        protocols: Sequence[str] = (),
     ) -> Self:
         """Shake hands over ``lower`` and return the stream. If that fails or is cancelled, ``lower`` is aborted.
 
@@ -125,6 +126,7 @@ class TLSStream(Wire):
             timeout: Seconds for all of it.
             truncation: What an end of file between two records without close_notify is: ``error`` or ``accept``.
             server_side: Whether we are the server.
+            protocols: What is offered by ALPN, best first; none leaves that to the context.
 
         Raises:
             ConnectFailed: The handshake failed; ``failure`` tells a certificate, the protocol, an alert, an end of
@@ -142,6 +144,7 @@ class TLSStream(Wire):
                 server_side=server_side,
                 session=session,
                 truncation=truncation,
+                protocols=protocols,
             )
             self = cls(wire, engine)
             await self._shake_hands(deadline)

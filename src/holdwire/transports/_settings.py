@@ -5,10 +5,12 @@ Not responsible for the defaults of each setting (``policy.settings``) or for ap
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from ..events import Observers
 from ..http.client import ClientSettings
+from ..http.h2_settings import DEAD_AFTER, Http2Settings
 from ..http.pool import PoolLimits
 from ..policy.profiles import Profile
 from ..policy.profiles import profile as named_profile
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..events import Observer
-    from ..policy.settings import Keepalive, PoolPolicy
+    from ..policy.settings import Heartbeat, Keepalive, PoolPolicy
 
 __all__ = ["Unset", "client_settings"]
 
@@ -39,6 +41,8 @@ UNSET: Final = Unset()
 def client_settings(
     *,
     tls_context: Callable[[], ssl.SSLContext],
+    http1: bool,
+    http2: bool,
     limits: Any,
     retries: object,
     uds: str | None,
@@ -46,6 +50,7 @@ def client_settings(
     socket_options: Iterable[tuple[Any, ...]] | None,
     profile: str | Profile | None,
     keepalive: Keepalive | Unset | None,
+    heartbeat: Heartbeat | Unset | None,
     pool: PoolPolicy | None,
     retry: RetryPolicy | Unset | None,
     tls_truncation: str,
@@ -65,17 +70,20 @@ def client_settings(
     if uds is not None and local_address is not None:
         message = "uds and local_address do not go together: a Unix socket has no source address"
         raise ValueError(message)
+    _check_versions(http1=http1, http2=http2)
     chosen = profile if isinstance(profile, Profile) else named_profile(profile or "default")
     policy = pool if pool is not None else chosen.pool()
     if isinstance(retry, Unset):
         retry = RetryPolicy(names_may_appear=chosen.names_may_appear)
     elif retry is None:
         retry = RetryPolicy(stop=_at_once)
+    if isinstance(keepalive, Unset):
+        keepalive = chosen.keepalive
     return ClientSettings(
         tls_context=tls_context,
         limits=_limits(limits, policy),
         pool=policy,
-        keepalive=chosen.keepalive if isinstance(keepalive, Unset) else keepalive,
+        keepalive=keepalive,
         retry=retry,
         connect_rounds=retries + 1 if retries else None,
         observers=Observers((default_observer(), *observers)),
@@ -83,6 +91,37 @@ def client_settings(
         uds=uds,
         local_address=local_address,
         socket_options=tuple(socket_options or ()),
+        http1=http1,
+        http2=_http2(chosen, heartbeat, keepalive, policy) if http2 else None,
+    )
+
+
+def _check_versions(*, http1: bool, http2: bool) -> None:
+    """Whether the versions of HTTP that are asked for can be spoken.
+
+    Raises:
+        ValueError: None is left.
+        ImportError: HTTP/2 needs a library that is not installed.
+    """
+    if not http1 and not http2:
+        message = "http1=False and http2=False leave no version of HTTP; switch one of them on"
+        raise ValueError(message)
+    if http2 and find_spec("h2") is None:
+        message = "http2=True needs the package h2, which is not installed: pip install 'holdwire[http2]'"
+        raise ImportError(message)
+
+
+def _http2(
+    chosen: Profile, heartbeat: Heartbeat | Unset | None, keepalive: Keepalive | None, policy: PoolPolicy
+) -> Http2Settings:
+    """The settings of HTTP/2: the profile's heartbeat unless one is given; without either the default schedule."""
+    beat = chosen.heartbeat if isinstance(heartbeat, Unset) else heartbeat
+    dead_after = None if keepalive is None else keepalive.dead_after
+    return Http2Settings(
+        pings=heartbeat is not None,
+        heartbeat=beat,
+        dead_after=DEAD_AFTER if dead_after is None else dead_after,
+        max_requests=policy.max_requests,
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..events import Observer
     from ..policy.profiles import Profile
-    from ..policy.settings import Keepalive, PoolPolicy
+    from ..policy.settings import Heartbeat, Keepalive, PoolPolicy
     from ..retrying import RetryPolicy
     from ._family import Family
 
@@ -34,9 +34,11 @@ class Resilient:
 
     Every argument of ``AsyncHTTPTransport`` has the same meaning. ``limits`` that are given hold to the letter;
     without them ``pool`` (or the profile) says how long connections idle. ``profile`` sets keepalive and pool for a
-    known path, see ``holdwire.profile_names``; each can be given alone, and None switches keepalive or retry off.
+    known path, see ``holdwire.profile_names``; each can be given alone, and None switches keepalive, heartbeat or retry
+    off. ``heartbeat`` replaces the default schedule of HTTP/2 PINGs by a fixed interval.
 
     Raises:
+        ImportError: ``http2=True`` without the package h2 (``pip install holdwire[http2]``).
         TypeError, ValueError: An argument is wrong; the message names it and says what to give.
     """
 
@@ -60,6 +62,7 @@ class Resilient:
         *,
         profile: str | Profile | None = None,
         keepalive: Keepalive | Unset | None = UNSET,
+        heartbeat: Heartbeat | Unset | None = UNSET,
         pool: PoolPolicy | None = None,
         retry: RetryPolicy | Unset | None = UNSET,
         tls_truncation: str = "error",
@@ -69,6 +72,8 @@ class Resilient:
         context = family.ssl_context(verify, cert, trust_env)
         settings = client_settings(
             tls_context=lambda: context,
+            http1=http1,
+            http2=http2,
             limits=limits,
             retries=retries,
             uds=uds,
@@ -76,6 +81,7 @@ class Resilient:
             socket_options=socket_options,
             profile=profile,
             keepalive=keepalive,
+            heartbeat=heartbeat,
             pool=pool,
             retry=retry,
             tls_truncation=tls_truncation,
