@@ -30,15 +30,14 @@ async def serve(handler: Handler, *, tls: ssl.SSLContext | None = None, port: in
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port, reuse_port=bool(port))
     number = listener.extra(anyio.abc.SocketAttribute.local_port)
-    async with anyio.create_task_group() as group:
-        if tls is None:
-            group.start_soon(listener.serve, handle)
-        else:
-            group.start_soon(_quiet_tls(listener, tls).serve, handle)
-        yield number
-        group.cancel_scope.cancel()
-    with anyio.CancelScope(shield=True):
-        await listener.aclose()
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon((listener if tls is None else _quiet_tls(listener, tls)).serve, handle)
+            yield number
+            group.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await listener.aclose()
 
 
 def _quiet_tls(listener: anyio.abc.Listener[SocketStream], context: ssl.SSLContext) -> TLSListener:

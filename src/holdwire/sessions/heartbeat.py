@@ -232,7 +232,7 @@ class Beat:
                 waited=now - self._probed_at,
             )
             return math.inf
-        return liveness.due
+        return self._next(now) if liveness.state is State.PROBING else liveness.due
 
     def suspect(self, now: float) -> float:
         self._liveness.suspect(now)
@@ -245,9 +245,11 @@ class Beat:
         self._acked = self._bytes_acked() if self._wire.undelivered() else None
         self._sent = False
         self._send(owner)
-        # answered at once, the next probe can be due before this one would have expired
-        soonest = now + self._settings.interval * (1 - self._settings.jitter)
-        return min(self._liveness.due, soonest)
+        return self._next(now)
+
+    def _next(self, now: float) -> float:
+        """When to be asked again. An answer moves no timer, so while probing that may be before the time-out."""
+        return min(self._liveness.due, now + self._settings.interval * (1 - self._settings.jitter))
 
     def _begin(self, now: float) -> None:
         """The time-out of a probe begins."""

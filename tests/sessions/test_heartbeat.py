@@ -1,0 +1,435 @@
+"""Heartbeats of streams: who is found dead and how fast, and who must not be."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+import holdwire
+from holdwire import Heartbeat, probes
+from holdwire.events import ConnectionClosed, FailureRecorded, HeartbeatAnswered, HeartbeatMissed
+from holdwire.net.runtime import current
+from holdwire.net.ticker import Ticker, current_ticker
+from tests.conftest import running_tasks
+from tests.sessions.peers import line_server, serve, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from anyio.abc import ByteStream
+
+    from holdwire.events import Event
+    from holdwire.policy.settings import Sender
+
+pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def count(self, kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+
+def beat(interval: float = 0.1, timeout: float = 0.2, **more: object) -> Heartbeat:
+    return Heartbeat(interval=interval, timeout=timeout, **{"probe": b"PING\n", "jitter": 0.0, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def peer(listener: socket.socket) -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
+    """Starts a peer in a thread of its own, so that it goes on while the event loop stands; gives its URL."""
+    threads: list[threading.Thread] = []
+
+    def start(talk: Callable[[socket.socket], None]) -> str:
+        def run() -> None:
+            with contextlib.suppress(OSError):
+                sock, _ = listener.accept()
+                with sock:
+                    sock.settimeout(10)
+                    talk(sock)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def until_closed(sock: socket.socket) -> None:
+    while sock.recv(65536):
+        pass
+
+
+async def test_a_silent_peer_is_found_within_interval_and_time_out_and_told_to_everyone() -> None:
+    interval, timeout = 0.6, 0.4
+    seen = Seen()
+    found: list[BaseException] = []
+    async with serve(silent) as port:
+        stream = await holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(interval, timeout), observers=[seen])
+        began = time.monotonic()
+        with pytest.raises(holdwire.HeartbeatLost, match="a heartbeat was not answered") as raised:
+            await stream.receive()
+        took = time.monotonic() - began
+        found.append(raised.value)
+        for use in (stream.receive, lambda: stream.send(b"x"), stream.send_eof):
+            with pytest.raises(holdwire.HeartbeatLost) as raised:
+                await use()
+            found.append(raised.value)
+        await stream.aclose()
+    assert interval + timeout - 0.1 <= took <= (interval + timeout) * 1.1
+    assert len({id(holdwire.failure_of(exc)) for exc in found}) == 1, "one failure for all of them"
+    assert stream.failure is not None
+    assert stream.failure.kind is holdwire.Kind.HEARTBEAT_LOST
+    assert stream.failure.phase is holdwire.Phase.HEARTBEAT
+    assert (seen.count(HeartbeatMissed), seen.count(FailureRecorded), seen.count(ConnectionClosed)) == (1, 1, 1)
+
+
+async def test_a_living_peer_answers_and_its_round_trips_are_measured() -> None:
+    seen = Seen()
+    async with (
+        serve(line_server) as port,
+        holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.02), observers=[seen]) as stream,
+    ):
+        for _ in range(5):
+            assert await stream.receive() == b"PONG\n"
+        numbers = stream.statistics
+    assert numbers.probes >= 5
+    assert numbers.answers >= 5
+    assert numbers.last_rtt is not None
+    assert 0 <= numbers.last_rtt < 0.2
+    assert seen.count(HeartbeatAnswered) == numbers.answers
+
+
+async def test_a_peer_that_is_slow_and_answers_in_time_lives() -> None:
+    async def slow(stream: ByteStream) -> None:
+        async for _ in stream:
+            await anyio.sleep(0.15)
+            await stream.send(b"PONG\n")
+
+    async with (
+        serve(slow) as port,
+        holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.05, 0.2)) as stream,
+    ):
+        began = time.monotonic()
+        for _ in range(5):
+            assert await stream.receive() == b"PONG\n"
+        assert time.monotonic() - began < 2, "each probe followed the answer to the one before after an interval"
+        assert stream.statistics.last_rtt is not None
+        assert stream.statistics.last_rtt >= 0.14
+
+
+async def test_any_byte_is_life_though_it_answers_nothing() -> None:
+    async def chatter(stream: ByteStream) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(silent, stream)
+            for _ in range(20):
+                await stream.send(b"news\n")
+                await anyio.sleep(0.04)
+            group.cancel_scope.cancel()
+
+    heartbeat = beat(0.02, 0.1, is_reply=lambda data: data == b"PONG\n")
+    async with serve(chatter) as port, holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=heartbeat) as stream:
+        count = 0
+        async for data in stream:
+            count += data.count(b"\n")
+        assert count == 20
+        assert stream.statistics.probes > 5
+        assert stream.statistics.answers == 0, "news are no answer, so they time nothing"
+
+
+async def test_a_stalled_event_loop_kills_nobody(peer: Callable[[Callable[[socket.socket], None]], str]) -> None:
+    def answer(sock: socket.socket) -> None:
+        while data := sock.recv(100):
+            sock.sendall(b"PONG\n" * data.count(b"PING"))
+
+    async with holdwire.connect(peer(answer), heartbeat=beat(0.1, 0.2)) as stream:
+        assert await stream.receive() == b"PONG\n"
+        for _ in range(2):
+            time.sleep(0.5)  # noqa: ASYNC251 - the stall
+            assert await stream.receive() == b"PONG\n"
+        assert stream.failure is None
+
+
+async def test_a_stall_right_after_the_probe_asks_again_instead_of_killing(
+    peer: Callable[[Callable[[socket.socket], None]], str],
+) -> None:
+    probed = threading.Event()
+
+    def answer_the_second(sock: socket.socket) -> None:
+        sock.recv(100)
+        probed.set()
+        sock.recv(100)
+        sock.sendall(b"PONG\n")
+        until_closed(sock)
+
+    async def stall() -> None:
+        with anyio.fail_after(5):
+            await anyio.to_thread.run_sync(probed.wait)
+        time.sleep(0.5)  # noqa: ASYNC251 - the stall, longer than the time-out
+
+    url = peer(answer_the_second)
+    async with holdwire.connect(url, heartbeat=beat(0.1, 0.3)) as stream, anyio.create_task_group() as group:
+        group.start_soon(stall)
+        assert await stream.receive() == b"PONG\n"
+
+
+async def test_a_host_that_slept_has_every_connection_probed_at_once(clean_runtime: object) -> None:
+    slept = 0.0
+
+    class Watched:
+        scheduled = float("inf")
+        suspected = ticked = 0
+
+        def tick(self, now: float) -> float:
+            self.ticked += 1
+            return now + 0.05
+
+        def suspect(self, _now: float) -> float:
+            self.suspected += 1
+            done.set()
+            return float("inf")
+
+    done = anyio.Event()
+    runtime = current()
+    ticker = Ticker(runtime, boottime=lambda: time.monotonic() + slept)
+    often, seldom = Watched(), Watched()
+    ticker.add(often, time.monotonic() + 0.05)
+    ticker.add(seldom, time.monotonic() + 1000)
+    await anyio.sleep(0.1)
+    assert (often.suspected, seldom.suspected) == (0, 0)
+    slept = 60.0
+    with anyio.fail_after(5):
+        await done.wait()
+    assert (often.suspected, seldom.suspected) == (1, 1)
+    assert seldom.ticked == 0
+
+
+async def test_while_nobody_reads_nothing_is_said_and_reading_goes_on_afterwards() -> None:
+    async with (
+        serve(line_server) as port,
+        holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.05, 0.1)) as stream,
+    ):
+        await anyio.sleep(0.5)  # the caller is busy with something else
+        assert stream.failure is None
+        assert await stream.receive() == b"PONG\n"
+
+
+async def test_answers_that_we_do_not_read_are_life() -> None:
+    async def flood(stream: ByteStream) -> None:
+        await stream.send(b"x" * 1000)
+        await silent(stream)
+
+    async with (
+        serve(flood) as port,
+        holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.1, 0.1, direction="write")) as stream,
+    ):
+        await anyio.sleep(0.5)
+        assert stream.failure is None
+        assert stream.statistics.probes > 0
+        assert len(await stream.receive()) == 1000
+
+
+async def test_a_peer_that_does_not_read_is_not_killed_while_its_kernel_answers(
+    peer: Callable[[Callable[[socket.socket], None]], str], listener: socket.socket
+) -> None:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    go = threading.Event()
+    received = bytearray()
+
+    def lazy(sock: socket.socket) -> None:
+        go.wait(10)
+        while data := sock.recv(65536):
+            received.extend(data)
+            if received.endswith(b"\n"):
+                sock.sendall(b"PONG\n")
+
+    message = b"m" * 3_000_000 + b"\n"
+    async with holdwire.connect(peer(lazy), heartbeat=beat(0.1, 0.2)) as stream, anyio.create_task_group() as group:
+        group.start_soon(stream.send, message)
+        with anyio.move_on_after(0.8):
+            await stream.receive()
+        assert stream.failure is None, "it lives and does not read"
+        go.set()
+        with anyio.fail_after(10):
+            assert await stream.receive() == b"PONG\n"
+    assert received.startswith(message), "no probe landed inside the message"
+    assert not received[len(message) :].replace(b"PING\n", b"")
+
+
+async def test_a_probe_function_sends_between_messages() -> None:
+    received = bytearray()
+
+    async def collect(stream: ByteStream) -> None:
+        async for data in stream:
+            received.extend(data)
+            await stream.send(b"ok")
+
+    async def probe(stream: Sender) -> None:
+        await stream.send(b"<")
+        await anyio.lowlevel.checkpoint()
+        await stream.send(b">")
+
+    async with (
+        serve(collect) as port,
+        holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.02, probe=probe)) as stream,
+    ):
+        for _ in range(4):
+            await stream.receive()
+    assert b"<>" in received
+
+
+async def test_a_probe_function_that_raises_ends_the_connection_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_: Sender) -> None:
+        raise RuntimeError("no luck")
+
+    async with (
+        serve(silent) as port,
+        holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.05, 5, probe=broken)) as stream,
+    ):
+        with pytest.raises(holdwire.HeartbeatLost, match="probe function raised"):
+            await stream.receive()
+    assert "no luck" in caplog.text
+
+
+async def test_a_probe_function_that_hangs_is_a_heartbeat_that_is_lost() -> None:
+    async def stuck(_: Sender) -> None:
+        await anyio.sleep_forever()
+
+    async with (
+        serve(silent) as port,
+        holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.05, 0.1, probe=stuck)) as stream,
+    ):
+        with pytest.raises(holdwire.HeartbeatLost):
+            await stream.receive()
+
+
+async def test_is_reply_that_raises_is_told_once_and_taken_for_cannot_tell(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: bytes) -> bool:
+        raise RuntimeError("no luck")
+
+    async with (
+        serve(line_server) as port,
+        holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.02, is_reply=broken)) as stream,
+    ):
+        for _ in range(3):
+            await stream.receive()
+        assert stream.statistics.answers >= 3
+    assert caplog.text.count("is_reply raised") == 1
+
+
+async def test_writing_calls_for_a_probe_where_the_server_wants_to_hear_us() -> None:
+    async def chatter(stream: ByteStream) -> None:
+        received = bytearray()
+        async with anyio.create_task_group() as group:
+
+            async def talk() -> None:
+                while True:
+                    await stream.send(b".")
+                    await anyio.sleep(0.02)
+
+            group.start_soon(talk)
+            async for data in stream:
+                received.extend(data)
+                if received.count(b"PING\n") >= 3:
+                    break
+            group.cancel_scope.cancel()
+
+    async with (
+        serve(chatter) as port,
+        holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.1, 1, direction="write")) as stream,
+    ):
+        with anyio.fail_after(5):
+            async for _ in stream:
+                pass
+        assert stream.statistics.probes >= 3
+
+
+async def test_hundreds_of_connections_share_one_timer_and_no_task() -> None:
+    async with serve(line_server) as port:
+        before = len(running_tasks())
+        ticks = current_ticker().ticks
+        streams = [await holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.5, 5)) for _ in range(100)]
+        assert len(running_tasks()) <= before + 100, "the server's"
+        async with anyio.create_task_group() as group:
+            for stream in streams:
+                group.start_soon(stream.receive)
+        assert current_ticker().ticks - ticks < 60, "beats that are due together go out together"
+        assert all(stream.statistics.answers == 1 for stream in streams)
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_a_beat_ends_with_its_stream() -> None:
+    async with serve(line_server) as port:
+        stream = await holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(0.02))
+        await stream.receive()
+        sent = stream.statistics.probes
+        await stream.aclose()
+        await anyio.sleep(0.1)
+        assert stream._beat is not None
+        assert stream._beat.sent == sent
+
+
+class Sent:
+    def __init__(self) -> None:
+        self.data = b""
+
+    async def send(self, item: bytes, /) -> None:
+        self.data += item
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "sends", "answers", "others"),
+    [
+        (
+            probes.redis(),
+            rb"\*1\r\n\$4\r\nPING\r\n",
+            [b"+PONG\r\n", b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", b">2\r\n$4\r\npong\r\n$0\r\n\r\n"],
+            [b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n"],
+        ),
+        (probes.mqtt(), rb"\xc0\x00", [b"\xd0\x00"], [b"\x30\x05\x00\x01a"]),
+        (probes.imap(), rb"hw\d NOOP\r\n", [b"* 5 EXISTS\r\nhw1 OK done\r\n"], [b"* 5 EXISTS\r\n"]),
+        (probes.imap_idle(), rb"DONE\r\nhw\d IDLE\r\n", [b"a1 OK idle done\r\n+ idling\r\n"], [b"* 5 EXISTS\r\n"]),
+        (probes.line(b"PING", reply=b"PONG"), rb"PING\n", [b"PONG\n", b"x\nPONG 1\n"], [b"news\n"]),
+        (probes.websocket(), rb"(?s)\x89\x8c.{16}", [b"\x8a\x0c" + b"x" * 12], [b"\x81\x02hi"]),
+    ],
+    ids=["redis", "mqtt", "imap", "imap-idle", "line", "websocket"],
+)
+async def test_ready_made_probes_speak_their_protocol(
+    heartbeat: Heartbeat, sends: bytes, answers: list[bytes], others: list[bytes]
+) -> None:
+    sent = Sent()
+    if isinstance(heartbeat.probe, bytes):
+        sent.data = heartbeat.probe
+    elif heartbeat.probe is not None:
+        await heartbeat.probe(sent)
+    assert re.fullmatch(sends, sent.data)
+    assert heartbeat.is_reply is not None
+    assert [heartbeat.is_reply(answer) for answer in answers] == [True] * len(answers)
+    assert [heartbeat.is_reply(other) for other in others] == [None] * len(others)
+
+
+def test_the_websocket_ping_is_a_frame_of_rfc_6455_and_follows_the_profile() -> None:
+    assert probes.websocket(profile="aws-alb").interval == 20
+    assert probes.websocket(profile="default").interval == 20
+    short = holdwire.Profile(name="short", keepalive=holdwire.Keepalive(), idle_limit=10)
+    assert probes.websocket(profile=short).interval == pytest.approx(4)
+    assert probes.mqtt(keepalive=60).interval * 1.15 < 60, "with the jitter it still comes in time"
