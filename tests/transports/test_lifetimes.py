@@ -7,7 +7,6 @@ import gc
 import os
 import subprocess
 import sys
-import textwrap
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,17 +15,22 @@ import httpx
 import pytest
 
 import holdwire
-from holdwire.testing import ChaosServer
+from holdwire.testing import Answer, ChaosServer
 from tests.conftest import open_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
-@pytest.fixture
-def server() -> Iterator[ChaosServer]:
-    with ChaosServer() as server:
+@pytest.fixture(params=["plain", "tls"])
+def server(request: pytest.FixtureRequest) -> Iterator[ChaosServer]:
+    with ChaosServer(tls=request.param == "tls") as server:
         yield server
+
+
+def transport_to(server: ChaosServer) -> holdwire.ResilientTransport:
+    return holdwire.ResilientTransport(verify=True if server.identity is None else server.client_context())
 
 
 async def get(client: httpx.AsyncClient, url: str, times: int = 2) -> None:
@@ -36,7 +40,7 @@ async def get(client: httpx.AsyncClient, url: str, times: int = 2) -> None:
 
 
 def test_one_client_over_two_runs_of_asyncio(server: ChaosServer) -> None:
-    client = httpx.AsyncClient(transport=holdwire.ResilientTransport())
+    client = httpx.AsyncClient(transport=transport_to(server))
     before = open_sockets()
     for _ in range(3):
         asyncio.run(get(client, server.url))
@@ -46,17 +50,8 @@ def test_one_client_over_two_runs_of_asyncio(server: ChaosServer) -> None:
     server.wait_for(lambda: server.connections == 0)
 
 
-def test_one_client_on_asyncio_and_then_on_trio(server: ChaosServer) -> None:
-    client = httpx.AsyncClient(transport=holdwire.ResilientTransport())
-    anyio.run(get, client, server.url, backend="asyncio")
-    anyio.run(get, client, server.url, backend="trio")
-    anyio.run(get, client, server.url, backend="asyncio")
-    anyio.run(client.aclose, backend="trio")
-    server.wait_for(lambda: server.connections == 0)
-
-
 def test_two_threads_with_a_loop_each_do_not_disturb_each_other(server: ChaosServer) -> None:
-    client = httpx.AsyncClient(transport=holdwire.ResilientTransport())
+    client = httpx.AsyncClient(transport=transport_to(server))
     errors: list[BaseException] = []
 
     def work(backend: str) -> None:
@@ -77,7 +72,7 @@ def test_two_threads_with_a_loop_each_do_not_disturb_each_other(server: ChaosSer
 
 
 def test_closing_from_another_thread_ends_the_connections_of_a_running_loop(server: ChaosServer) -> None:
-    client = httpx.AsyncClient(transport=holdwire.ResilientTransport())
+    client = httpx.AsyncClient(transport=transport_to(server))
     ready, done = threading.Event(), threading.Event()
 
     async def work() -> None:
@@ -95,7 +90,7 @@ def test_closing_from_another_thread_ends_the_connections_of_a_running_loop(serv
 
 
 async def test_a_transport_that_nobody_closed_closes_its_sockets_when_it_is_collected(server: ChaosServer) -> None:
-    client = httpx.AsyncClient(transport=holdwire.ResilientTransport())
+    client = httpx.AsyncClient(transport=transport_to(server))
     await get(client, server.url)
     assert server.connections == 1
     del client
@@ -104,88 +99,82 @@ async def test_a_transport_that_nobody_closed_closes_its_sockets_when_it_is_coll
 
 
 async def test_a_transport_can_be_used_again_after_its_client_was_left(server: ChaosServer) -> None:
-    transport = holdwire.ResilientTransport()
+    transport = transport_to(server)
     for _ in range(2):
         async with httpx.AsyncClient(transport=transport) as client:
             await get(client, server.url)
     await server.until(lambda: server.connections == 0)
 
 
+@pytest.fixture
+def program(server: ChaosServer, tmp_path: Path) -> Callable[[str, str], None]:
+    """Runs a scenario of ``lifetimes_program`` in an interpreter of its own, in which every warning is an error."""
+    server.script(*["response:0 stall"] * 2, path="/slow")
+    server.script("response:300 stall", path="/half")
+    server.answer("/half", Answer(body=b"x" * 1000))
+    certificate = "" if server.identity is None else str(server.identity.write_authority(tmp_path / "ca.pem"))
+
+    def run(runner: str, scenario: str) -> None:
+        arguments = [server.url, certificate, runner, scenario]
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-W", "error", "-m", "tests.lifetimes_program", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout + done.stderr == ""
+        server.heal()
+        server.wait_for(lambda: server.connections == 0)
+
+    return run
+
+
+RUNNERS = pytest.mark.parametrize(
+    ("server", "runner"),
+    [
+        pytest.param("plain", "asyncio", marks=pytest.mark.slow),
+        pytest.param("plain", "uvloop", marks=pytest.mark.slow),
+        pytest.param("plain", "trio", marks=pytest.mark.slow),
+        ("tls", "asyncio"),
+        ("tls", "uvloop"),
+        ("tls", "trio"),
+    ],
+    indirect=["server"],
+)
+
+
+@RUNNERS
+def test_one_client_over_several_runs_on_several_backends(
+    server: ChaosServer, program: Callable[[str, str], None], runner: str
+) -> None:
+    program(runner, "runs_after_each_other")
+    assert server.accepted == 6
+    assert server.ledger.count("/get") == 12
+
+
+@RUNNERS
+@pytest.mark.parametrize("scenario", ["never_closed", "collected", "closed_from_another_thread"])
+def test_a_client_whose_end_is_not_the_usual_one_leaks_and_prints_nothing(
+    program: Callable[[str, str], None], scenario: str, runner: str
+) -> None:
+    program(runner, scenario)
+
+
+@RUNNERS
+def test_the_end_of_a_run_with_requests_in_flight_leaks_and_prints_nothing(
+    server: ChaosServer, program: Callable[[str, str], None], runner: str
+) -> None:
+    program(runner, "in_flight")
+    assert server.ledger.count("/post") == 0, "half an upload is not executed"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-def test_a_fork_leaves_the_parents_connections_alone(server: ChaosServer) -> None:
-    script = textwrap.dedent(
-        """
-        import asyncio, os, sys
-        import httpx, holdwire
-
-        client = httpx.AsyncClient(transport=holdwire.ResilientTransport())
-
-        async def main():
-            for _ in range(2):
-                assert (await client.get(sys.argv[1])).status_code == 200
-
-        async def parent():
-            await main()
-            child = os.fork()
-            if child == 0:
-                asyncio._set_running_loop(None)
-                try:
-                    asyncio.new_event_loop().run_until_complete(main())
-                    os._exit(0)
-                except BaseException as exc:
-                    print(repr(exc), flush=True)
-                    os._exit(1)
-            _, status = os.waitpid(child, 0)
-            await main()
-            await client.aclose()
-            return os.waitstatus_to_exitcode(status)
-
-        sys.exit(asyncio.run(parent()))
-        """
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, server.url],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert server.accepted == 2, "one connection for the parent, which it keeps, and one for the child"
-
-
-@pytest.mark.parametrize("runner", ["asyncio.run", "uvloop.run", "trio.run"])
-def test_the_end_of_a_run_with_requests_in_flight_leaks_and_prints_nothing(server: ChaosServer, runner: str) -> None:
-    server.script("response:0 stall", path="/slow")
-    script = textwrap.dedent(
-        """
-        import asyncio, sys
-        import anyio, httpx, holdwire, trio, uvloop
-
-        client = httpx.AsyncClient(transport=holdwire.ResilientTransport())
-
-        async def main():
-            await client.get(sys.argv[1])
-            if sys.argv[2] == "trio.run":
-                with trio.move_on_after(0.05):
-                    await client.get(sys.argv[1] + "/slow")
-                return
-            task = asyncio.ensure_future(client.get(sys.argv[1] + "/slow"))
-            await asyncio.sleep(0.05)
-            main.task = task
-
-        if sys.argv[2] == "trio.run":
-            trio.run(main)
-        else:
-            {"asyncio.run": asyncio.run, "uvloop.run": uvloop.run}[sys.argv[2]](main())
-        """
-    )
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", script, server.url, runner],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+@RUNNERS
+def test_forks_that_use_close_or_drop_the_client_leave_the_parents_connection_alone(
+    server: ChaosServer, program: Callable[[str, str], None], runner: str
+) -> None:
+    program(runner, "forked")
+    assert server.accepted == 2, "one connection for the parent, which it keeps, and one for the child that asks"
+    assert server.ledger.count("/get") == 10
