@@ -215,6 +215,7 @@ class ResponseReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.head_complete:  # a trailer, or the head of a stray response
             return
+        value = value.rstrip(b" \t")  # not done by llhttp where it is lenient
         self.headers.append((name, value))
         if _ILLEGAL(value) or not _NAME(name):  # what llhttp lets pass with lenient_headers, and h11 does not
             self._spoiled = "an illegal header"
