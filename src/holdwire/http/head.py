@@ -21,10 +21,12 @@ _VALUE: Final = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?").fullmatch
 _TARGET: Final = re.compile(rb"[\x21-\x7e]+").fullmatch
 _DIGITS: Final = re.compile(rb"[0-9]{1,20}").fullmatch
 _FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
+_PRIVATE: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 _KNOWN_LIMIT: Final = 1024
+_SHORT: Final = 128
 
-_known_names: dict[bytes, bytes] = {}
-"""Names that were checked before, with their lower case: the same few come with every request."""
+_known_lines: dict[tuple[bytes, bytes], bytes] = {}
+"""Short headers that were checked before, say nothing about framing and are no secrets: the same few come each time."""
 
 
 def encode_head(request: Request) -> None:
@@ -38,14 +40,13 @@ def encode_head(request: Request) -> None:
     if not _TARGET(request.target):
         raise LocalProtocolError("Illegal target characters: a target is printable ASCII without spaces")
     hosts = 0
-    lines = [request.method, b" ", request.target, b" HTTP/1.1\r\n"]
-    for name, value in request.headers:
-        lower = _known_names.get(name) or _learn(name)
-        if not _VALUE(value):
-            raise LocalProtocolError(f"Illegal header value of {name.decode('ascii')!r}: {_shown(value)}")
-        if lower in _FRAMING:
-            hosts += _note_framing(request, lower, value)
-        lines += (name, b": ", value, b"\r\n")
+    lines = [b"%b %b HTTP/1.1\r\n" % (request.method, request.target)]
+    for header in request.headers:
+        line = _known_lines.get(header)
+        if line is None:
+            line = _encode(request, header)
+            hosts += line[:5].lower() == b"host:"
+        lines.append(line)
     if hosts != 1:
         raise LocalProtocolError(
             "Missing mandatory Host: header" if not hosts else f"Found {hosts} Host: headers; exactly one is legal"
@@ -66,10 +67,8 @@ def length_message(sent: int, declared: int) -> str:
     return f"Too little data for declared Content-Length ({sent} bytes, {declared} declared)"
 
 
-def _note_framing(request: Request, name: bytes, value: bytes) -> int:
-    """Take note of a header that decides about framing; 1 for Host."""
-    if name == b"host":
-        return 1
+def _note_framing(request: Request, name: bytes, value: bytes) -> None:
+    """Take note of a header that decides about framing or the connection."""
     if name == b"content-length":
         if not _DIGITS(value):
             raise LocalProtocolError(f"Illegal Content-Length: {_shown(value)}")
@@ -81,18 +80,26 @@ def _note_framing(request: Request, name: bytes, value: bytes) -> int:
         if value.strip().lower() != b"chunked" or request.chunked:
             raise LocalProtocolError("Transfer-Encoding other than one 'chunked' is not supported in requests")
         request.chunked = True
-    elif b"close" in value.lower():
-        request.close = b"close" in [token.strip() for token in value.lower().split(b",")]
-    return 0
+    elif name == b"connection":
+        request.close = request.close or b"close" in [token.strip() for token in value.lower().split(b",")]
 
 
-def _learn(name: bytes) -> bytes:
+def _encode(request: Request, header: tuple[bytes, bytes]) -> bytes:
+    """The line of ``header``, checked; remembered where it may be."""
+    name, value = header
     if not _TOKEN(name):
         raise LocalProtocolError(f"Illegal header name {_shown(name)}")
-    if len(_known_names) >= _KNOWN_LIMIT:
-        _known_names.clear()
-    lower = _known_names[name] = name.lower()
-    return lower
+    if not _VALUE(value):
+        raise LocalProtocolError(f"Illegal header value of {name.decode('ascii')!r}: {_shown(value)}")
+    line = b"%b: %b\r\n" % (name, value)
+    lower = name.lower()
+    if lower in _FRAMING and not (lower == b"connection" and b"close" not in value.lower()):
+        _note_framing(request, lower, value)
+    elif len(line) <= _SHORT and lower not in _PRIVATE:
+        if len(_known_lines) >= _KNOWN_LIMIT:
+            _known_lines.clear()
+        _known_lines[header] = line
+    return line
 
 
 def _shown(raw: bytes) -> str:

@@ -29,6 +29,16 @@ MAX_INTERIM: Final = 64
 MAX_QUIET: Final = 64 * 1024
 """Bytes in a row that yield neither body nor the end of it: chunk extensions, trailers."""
 _ILLEGAL: Final = re.compile(rb"[\x00\r\n]").search
+_ORDINARY, _LENGTH, _CODING, _CONNECTION, _KEEP, _BAD = range(6)
+_KINDS: Final = {
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"connection": _CONNECTION,
+    b"keep-alive": _KEEP,
+}
+_KNOWN_LIMIT: Final = 1024
+_known_names: dict[bytes, int] = {}
+"""What headers seen before are to the framing: servers send the same few names, in the same spelling."""
 _NAME: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
 _KEEP_ALIVE: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
 
@@ -52,6 +62,7 @@ class ResponseReader:
     """
 
     __slots__ = (
+        "_close",
         "_codings",
         "_connect",
         "_fed",
@@ -91,7 +102,7 @@ class ResponseReader:
         self._spoiled = ""
         self._fed = self._interim = self._quiet = 0
         self._codings = 0
-        self._lengths = False
+        self._lengths = self._close = False
         self._pending = b""
         self.body = []
         self.headers: Headers = []
@@ -206,7 +217,7 @@ class ResponseReader:
         self.headers = []
         self.reason = b""
         self._codings = 0
-        self._lengths = False
+        self._lengths = self._close = False
 
     def on_status(self, reason: bytes) -> None:
         if not self.complete:
@@ -217,19 +228,28 @@ class ResponseReader:
             return
         value = value.rstrip(b" \t")  # not done by llhttp where it is lenient
         self.headers.append((name, value))
-        if _ILLEGAL(value) or not _NAME(name):  # what llhttp lets pass with lenient_headers, and h11 does not
+        kind = _known_names.get(name)
+        if kind is None:
+            kind = _learn(name)
+        if kind == _BAD or _ILLEGAL(value):  # what llhttp lets pass with lenient_headers, and h11 does not
             self._spoiled = "an illegal header"
-        size = len(name)
-        if size == 17 and name.lower() == b"transfer-encoding":
+        elif kind:
+            self._note(kind, value)
+
+    def _note(self, kind: int, value: bytes) -> None:
+        """A header that says something about framing or about the connection."""
+        if kind == _LENGTH:
+            self._lengths = True
+            self.expected = int(value) if value.isdigit() else None
+        elif kind == _CODING:
             self._codings += 1
             if self._codings > 1 or value.strip().lower() != b"chunked":
                 self._spoiled = "a Transfer-Encoding other than a single 'chunked'"
-        elif size == 10 and name.lower() == b"keep-alive":
+        elif kind == _CONNECTION:
+            self._close = self._close or b"close" in [token.strip() for token in value.lower().split(b",")]
+        else:
             hint = _KEEP_ALIVE(value)
             self.keep_alive = float(hint[1]) if hint else None
-        elif size == 14 and name.lower() == b"content-length":
-            self._lengths = True
-            self.expected = int(value) if value.isdigit() else None
 
     def on_headers_complete(self) -> None:
         if self.complete or self._parser is None:
@@ -244,9 +264,10 @@ class ResponseReader:
         self.status = status
         self.head_complete = True
         version = parser.get_http_version()
-        self.http_version = b"HTTP/" + version.encode("ascii")
-        modern = version == "1.1"
-        self.reusable = modern and not self._says_close() and not (self._codings and self._lengths)
+        if version == "1.1":
+            self.reusable = not self._close and not (self._codings and self._lengths)
+        else:
+            self.http_version = b"HTTP/" + version.encode("ascii")
         if self._codings:
             self.expected = None
         if self._connect and 200 <= status < 300:
@@ -271,12 +292,13 @@ class ResponseReader:
         if self.head_complete and not self.complete:
             self.complete = True
 
-    def _says_close(self) -> bool:
-        for name, value in self.headers:
-            if len(name) == 10 and name.lower() == b"connection" and b"close" in value.lower():
-                return b"close" in [token.strip() for token in value.lower().split(b",")]
-        return False
-
     def _describe(self, exc: httptools.HttpParserError) -> str:
         where = "the body" if self.head_complete else "the head"
         return f"illegal HTTP in {where} of the response: {exc}"
+
+
+def _learn(name: bytes) -> int:
+    if len(_known_names) >= _KNOWN_LIMIT:
+        _known_names.clear()
+    kind = _known_names[name] = _KINDS.get(name.lower(), _ORDINARY) if _NAME(name) else _BAD
+    return kind
