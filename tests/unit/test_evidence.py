@@ -74,8 +74,9 @@ def test_without_numbers_nothing_is_called_a_black_hole() -> None:
 @pytest.mark.parametrize(
     ("facts", "queued", "closed"),
     [
-        ({"snd_wnd": 0, "last_ack_recv": 29_999}, 1, True),
-        ({"snd_wnd": 0, "last_ack_recv": 30_000}, 1, False),
+        ({"snd_wnd": 0, "last_ack_recv": 29_999, "probes": 3}, 1, True),
+        ({"snd_wnd": 0, "last_ack_recv": 30_000, "probes": 1}, 1, False),
+        ({"snd_wnd": 0, "last_ack_recv": 119_000, "probes": 0}, 1, True),  # the next probe is not due yet
         ({"snd_wnd": 1, "last_ack_recv": 10}, 1, False),
         ({"snd_wnd": 0, "last_ack_recv": 10}, 0, False),
     ],

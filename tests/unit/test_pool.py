@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +13,11 @@ import anyio
 import pytest
 
 from holdwire.errors import ClosedError, ConnectFailed, DeadlineExceeded
-from holdwire.events import CloseReason, ConnectionClosed, Observers, PoolWaited
+from holdwire.events import CloseReason, ConnectionClosed, Observers, PoolWaited, register_stats
 from holdwire.http.connection import Attempt, HttpConnection
 from holdwire.http.messages import Origin, Request, Timeouts
 from holdwire.http.pool import Pool, PoolLimits
+from holdwire.telemetry.totals import totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +55,7 @@ class FakeConnection(HttpConnection):
         self.number = number
         self.busy = True
         self.alive = True
+        self.looks = 0
 
     @property
     def capacity(self) -> int:
@@ -75,6 +79,7 @@ class FakeConnection(HttpConnection):
         self.busy = True
 
     def looks_alive(self) -> bool:
+        self.looks += 1
         if not self.alive:
             self.busy = False
             self.end(CloseReason.PEER_IDLE)
@@ -97,7 +102,8 @@ class Bench:
         self.fail: Callable[[], Exception] | None = None
         self.gate: anyio.Event | None = None
         observers = Observers([SimpleNamespace(on_event=self.events.append)])
-        self.pool = Pool(self.connect, limits=PoolLimits(**limits), sharable=lambda _: False, notify=observers)
+        self.sharable = False
+        self.pool = Pool(self.connect, limits=PoolLimits(**limits), sharable=lambda _: self.sharable, notify=observers)
 
     async def connect(self, attempt: Attempt) -> HttpConnection:
         if self.gate is not None:
@@ -109,10 +115,10 @@ class Bench:
         return connection
 
     async def acquire(
-        self, origin: Origin = A, *, pool_timeout: float | None = None, look: bool = False
+        self, origin: Origin = A, *, pool_timeout: float | None = None, look: bool = False, fresh: bool = False
     ) -> FakeConnection:
         request = Request(b"GET", origin, b"/", [], timeouts=Timeouts(pool=pool_timeout))
-        connection = await self.pool.acquire(Attempt(request), look=look)
+        connection = await self.pool.acquire(Attempt(request), look=look, fresh=fresh)
         assert isinstance(connection, FakeConnection)
         return connection
 
@@ -393,3 +399,207 @@ async def test_a_pool_that_nobody_holds_is_collected_although_connections_and_ti
     del bench
     gc.collect()
     assert reference() is None
+
+
+async def test_a_connection_handed_over_to_a_waiter_is_looked_at_like_any_other() -> None:
+    bench = Bench(max_connections=1)
+    held = await bench.acquire()
+    got: list[FakeConnection] = []
+
+    async def request() -> None:
+        got.append(await bench.acquire(look=True))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await anyio.wait_all_tasks_blocked()
+        held.alive = False
+        held.done()
+    assert got[0] is not held
+    assert bench.reasons() == [CloseReason.PEER_IDLE]
+    assert bench.pool.size == 1
+
+
+async def test_a_connection_that_idled_for_more_than_a_second_is_looked_at_before_any_request() -> None:
+    bench = Bench()
+    first = await bench.acquire()
+    first.done()
+    first.idle_since = time.monotonic()
+    assert await bench.acquire() is first
+    assert first.looks == 0, "the reader has watched it, and it was a moment"
+    first.done()
+    first.idle_since = time.monotonic() - 1.1
+    first.alive = False
+    assert await bench.acquire() is not first
+
+
+async def test_a_request_that_must_have_a_fresh_connection_gets_none_that_was_used() -> None:
+    bench = Bench(max_connections=1)
+    held = await bench.acquire()
+    got: list[FakeConnection] = []
+
+    async def request(*, fresh: bool) -> None:
+        connection = await bench.acquire(fresh=fresh)
+        got.append(connection)
+        connection.done()
+
+    async with anyio.create_task_group() as group:
+        for fresh in (True, False):
+            group.start_soon(partial(request, fresh=fresh))
+            await anyio.wait_all_tasks_blocked()
+        held.done()
+    assert got == [bench.opened[1], bench.opened[1]]
+    assert held.close_reason is CloseReason.LIMITS
+
+
+async def test_draining_does_not_hang_on_a_connect_that_fails() -> None:
+    bench = Bench()
+    bench.gate = anyio.Event()
+    bench.fail = lambda: ConnectFailed("no")
+    with anyio.fail_after(2):
+        async with anyio.create_task_group() as group:
+            group.start_soon(fails_to_connect, bench)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(bench.pool.drain)
+            await anyio.wait_all_tasks_blocked()
+            bench.gate.set()
+    assert bench.pool.size == 0
+
+
+async def fails_to_connect(bench: Bench) -> None:
+    with pytest.raises(ConnectFailed):
+        await bench.acquire()
+
+
+async def test_draining_serves_who_already_waits_and_may_be_asked_for_twice() -> None:
+    bench = Bench(max_connections=1)
+    held = await bench.acquire()
+    served: list[FakeConnection] = []
+
+    async def request() -> None:
+        connection = await bench.acquire()
+        served.append(connection)
+        connection.done()
+
+    with anyio.fail_after(2):
+        async with anyio.create_task_group() as group:
+            group.start_soon(request)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.move_on_after(0.01):
+                await bench.pool.drain()
+            group.start_soon(bench.pool.drain)
+            group.start_soon(bench.pool.drain)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(ClosedError):
+                await bench.acquire()
+            held.done()
+    assert served == [held], "it waited before the drain began"
+    assert bench.pool.size == 0
+
+
+async def test_who_waited_for_a_connection_that_cannot_be_shared_gets_the_place_of_an_idle_one() -> None:
+    bench = Bench(max_connections=2)
+    (await bench.acquire(A)).done()
+    bench.sharable = True
+    bench.gate = anyio.Event()
+    got: list[FakeConnection] = []
+
+    async def request() -> None:
+        got.append(await bench.acquire(B))
+
+    with anyio.fail_after(2):
+        async with anyio.create_task_group() as group:
+            group.start_soon(request)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(request)  # waits: the first one may turn out to be HTTP/2
+            await anyio.wait_all_tasks_blocked()
+            bench.gate.set()
+    assert len(got) == 2
+    assert bench.reasons() == [CloseReason.LIMITS]
+    assert bench.pool.size == 2
+
+
+async def test_in_a_full_pool_dead_connections_are_replaced_one_at_a_time() -> None:
+    bench = Bench(max_connections=2)
+    dead = [await bench.acquire(), await bench.acquire()]
+    requests = [Request(b"GET", A, b"/", []), Request(b"GET", A, b"/", [])]
+    bench.gate = anyio.Event()
+    sizes: list[int] = []
+
+    async def replace(index: int) -> None:
+        replacement = await bench.pool.open_spare(Attempt(requests[index]), wanted=lambda: True)
+        assert replacement is not None
+        sizes.append(bench.pool.size)
+        bench.pool.promise(replacement, requests[index])
+        dead[index].end(CloseReason.FAILURE, abort=True)
+        assert await bench.pool.acquire(Attempt(requests[index]), fresh=True) is replacement
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(replace, 0)
+        group.start_soon(replace, 1)
+        await anyio.wait_all_tasks_blocked()
+        assert bench.pool.size == 3
+        bench.gate.set()
+    assert sizes == [3, 3]
+    assert bench.pool.size == 2
+
+
+async def test_a_replacement_that_is_not_needed_any_more_leaves_a_full_pool_again() -> None:
+    bench = Bench(max_connections=1)
+    await bench.acquire()
+    request = Request(b"GET", A, b"/", [])
+    replacement = await bench.pool.open_spare(Attempt(request), wanted=lambda: True)
+    assert isinstance(replacement, FakeConnection)
+    replacement.busy = False
+    bench.pool.give_back(replacement)
+    assert bench.pool.size == 1
+    assert await bench.pool.open_spare(Attempt(request), wanted=lambda: False) is None
+
+
+async def test_a_replacement_whose_request_does_not_come_serves_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdwire.http.pool._PROMISE", 0.01)
+    bench = Bench(max_connections=2)
+    await bench.acquire()
+    request = Request(b"GET", A, b"/", [])
+    replacement = await bench.pool.open_spare(Attempt(request), wanted=lambda: True)
+    assert isinstance(replacement, FakeConnection)
+    bench.pool.promise(replacement, request)
+    replacement.busy = False
+    assert await bench.acquire(pool_timeout=3) is replacement
+
+
+async def test_a_pool_keeps_only_so_many_origins_that_nothing_is_open_to_and_loses_no_count() -> None:
+    bench = Bench(max_idle=0)
+    register_stats(bench.pool)
+    kept = await bench.acquire(Origin("http", "kept.test", 80))
+    for number in range(5000):
+        (await bench.acquire(Origin("http", f"{number}.test", 80))).done()
+    assert len(bench.pool.stats()) <= 2048
+    assert any(entry["host"] == "kept.test" and entry["active"] == 1 for entry in bench.pool.stats())
+    (await bench.acquire(Origin("http", "0.test", 80))).done()
+    opened = sum(total.counts.get("opened", 0) for total in totals())
+    assert opened >= 5002, "forgotten origins were counted first"
+    kept.end(CloseReason.ACLOSE)
+    assert bench.pool.size == 0
+
+
+async def test_what_the_statistics_say_is_what_there_is() -> None:
+    bench = Bench()
+    first, _, third = await bench.acquire(A), await bench.acquire(A), await bench.acquire(B)
+    first.done()
+    third.end(CloseReason.FAILURE)
+    assert [(entry["host"], entry["idle"], entry["active"], entry["closed"]) for entry in bench.pool.stats()] == [
+        ("a.test", 1, 1, {}),
+        ("b.test", 0, 0, {"failure": 1}),
+    ]
+
+
+async def test_what_became_idle_after_the_suspicion_is_trusted() -> None:
+    bench = Bench()
+    first, second = await bench.acquire(), await bench.acquire()
+    first.done()
+    bench.pool.suspect(second)
+    second.idle_since = time.monotonic()
+    second.done()
+    assert await bench.acquire() is second
+    assert await bench.acquire() is not first
+    assert first.close_reason is CloseReason.FAILURE

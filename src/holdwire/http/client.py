@@ -164,7 +164,7 @@ class HttpClient:
         rules = settings.retry.rules(switched_off=retries_off(), connect_rounds=settings.connect_rounds)
         exchange = Exchange(pool, policy=settings.retry, rules=rules, budget=self._budget, notify=settings.observers)
         path_watch = PathWatch(pool, exchange, keepalive=settings.keepalive, notify=settings.observers)
-        pool.on_busy = path_watch.start
+        pool.on_busy, pool.on_close = path_watch.start, path_watch.stop
         register_stats(pool)
         return _Lane(runtime, pool, exchange, path_watch)
 

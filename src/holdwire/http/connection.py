@@ -108,7 +108,6 @@ class HttpConnection(abc.ABC):
         "on_idle",
         "origin",
         "served",
-        "suspect",
         "wire",
     )
 
@@ -122,8 +121,6 @@ class HttpConnection(abc.ABC):
         self.max_age = max_age
         self.last_context: Context | None = None
         self.close_reason: CloseReason | None = None
-        self.suspect = False
-        """Whether another connection to the same address has died silently: not to be used without proof of life."""
         self.served = 0
         """Exchanges completed."""
         self.idle_limit: float | None = None

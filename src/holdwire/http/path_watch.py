@@ -1,16 +1,19 @@
 """``PathWatch``: looks at connections under waiting requests, before the kernel or a time-out gives them up.
 
 Theory of operation. One timer for each pool, running only while requests are in progress, costs a request nothing.
-Each tick looks at the connections whose request has waited for a second or more (TCP_INFO, 3 microseconds each):
+Each tick asks the connections whose request has waited for a second for the length of their send queue (one
+ioctl); what the peer's kernel has acknowledged is none of our business. Where bytes are stuck TCP_INFO tells why:
 
 * Retransmissions mount and no ACK comes back: the path drops what we send. If the request may be sent again, a
   replacement is opened first; only when it stands is the old connection aborted, and the waiting exchange sends the
-  request again. If it cannot be had the old connection is left alone, for the path may heal. A request that may not
-  be repeated waits as long as its caller said; the stall is told once. Idle connections to the same address become
-  suspect.
+  request again on it. If it cannot be had the old connection is left alone, for the path may heal. A request that
+  may not be repeated waits as long as its caller said; the stall is told once. Idle connections to the same address
+  become suspect.
 * Our bytes are stuck behind a closed window while the peer answers probes: it lives and does not read.
   TCP_USER_TIMEOUT is lifted until the window opens or the ACKs stop, so that the kernel does not cut it.
 
+Invariants: a lifted TCP_USER_TIMEOUT is armed again when the window opens, the queue is empty or the ACKs stop; the
+tasks that open replacements end with the pool.
 Needs TCP_INFO, so it exists on Linux only. Not responsible for the thresholds (``policy.evidence``).
 """
 
@@ -18,20 +21,22 @@ from __future__ import annotations
 
 import time
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import HoldwireError
-from ..events import CloseReason, RequestRetried
+from ..events import CloseReason, FailureRecorded, RequestRetried
 from ..policy import diagnosis
 from ..policy.evidence import black_hole, window_closed
 from ..policy.kind import Kind
 from ..policy.phase import Phase
+from .connection import Attempt
 
 if TYPE_CHECKING:
     from ..events import Observers
-    from ..net.runtime import TimerHandle
+    from ..net.runtime import TaskHandle, TimerHandle
     from ..policy.settings import Keepalive
-    from .connection import Attempt, HttpConnection
+    from .connection import HttpConnection
     from .exchange import Exchange
     from .pool import Pool
 
@@ -49,16 +54,38 @@ _WATCHED: Final = frozenset({Phase.REQUEST_HEADERS, Phase.REQUEST_BODY, Phase.RE
 class PathWatch:
     """See the module."""
 
-    __slots__ = ("__weakref__", "_exchange", "_keepalive", "_lifted", "_notify", "_pool", "_timer", "_tried")
+    __slots__ = (
+        "__weakref__",
+        "_exchange",
+        "_keepalive",
+        "_lifted",
+        "_notify",
+        "_pool",
+        "_replacing",
+        "_timeout",
+        "_timer",
+        "_tried",
+    )
 
-    def __init__(self, pool: Pool, exchange: Exchange, *, keepalive: Keepalive | None, notify: Observers) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        exchange: Exchange,
+        *,
+        keepalive: Keepalive | None,
+        timeout: float | None = None,
+        notify: Observers,
+    ) -> None:
         self._pool = pool
         self._exchange = exchange
         self._keepalive = keepalive
+        self._timeout = timeout
+        """A heartbeat time-out of the user: the path counts as dead after so long a silence."""
         self._notify = notify
         self._timer: TimerHandle | None = None
         self._tried: weakref.WeakKeyDictionary[Attempt, float] = weakref.WeakKeyDictionary()
         self._lifted: weakref.WeakSet[HttpConnection] = weakref.WeakSet()
+        self._replacing: dict[Attempt, TaskHandle] = {}
 
     def start(self) -> None:
         """Run while requests are in progress; the pool calls this when one begins."""
@@ -66,10 +93,12 @@ class PathWatch:
             self._arm()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more, and give up what is being connected."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for task in list(self._replacing.values()):
+            task.cancel()
 
     def _arm(self) -> None:
         reference = weakref.ref(self)
@@ -84,27 +113,27 @@ class PathWatch:
     def _tick(self) -> None:
         self._timer = None
         now = time.monotonic()
-        busy = False
-        for connection in self._pool.connections:
-            if not connection.active:
-                continue
-            busy = True
-            wire = connection.wire
-            if now - wire.last_write >= _PATIENCE and wire.phase in _WATCHED:
+        for connection in list(self._lifted):
+            self._mind_the_window(connection)
+        busy = self._pool.in_use()
+        for connection in busy:
+            if now - connection.wire.last_write >= _PATIENCE and connection.wire.undelivered():
                 self._look_at(connection, now)
-        if busy:
+        if busy or self._lifted:
             self._arm()
 
     def _look_at(self, connection: HttpConnection, now: float) -> None:
-        facts = connection.wire.facts()
-        info, queued = facts.get("tcp"), facts.get("outq")
-        if info is None or queued is None:
+        """Bytes of ours are stuck on ``connection``."""
+        wire = connection.wire
+        info = wire.facts().get("tcp")
+        if info is None or self._mind_the_window(connection):
             return
-        self._mind_the_window(connection, window_closed(info, queued=queued, dead_after=self._dead_after()).holds)
         attempt = connection.waiting
-        if attempt is None or not queued or now - self._tried.get(attempt, -_AGAIN) < _AGAIN:
+        if attempt is None or attempt.received or wire.phase not in _WATCHED:
             return
-        finding = black_hole(info, waited=now - attempt.written, idle_before=attempt.idle_before)
+        if attempt in self._replacing or now - self._tried.get(attempt, -_AGAIN) < _AGAIN:
+            return
+        finding = black_hole(info, waited=now - attempt.written, idle_before=attempt.idle_before, timeout=self._timeout)
         if not finding:
             return
         self._pool.suspect(connection)
@@ -129,32 +158,60 @@ class PathWatch:
     def _replace(self, connection: HttpConnection, attempt: Attempt, reason: str) -> None:
         pool = self._pool
 
+        def is_waiting() -> bool:
+            return connection.waiting is attempt and not attempt.received
+
         async def connect_first() -> None:
             try:
-                replacement = await pool.open_spare(attempt)
-            except HoldwireError:  # no better way is to be had: keep waiting on this one
+                replacement = await pool.open_spare(Attempt(attempt.request, attempt.number), wanted=is_waiting)
+            except HoldwireError as exc:  # no better way is to be had: keep waiting on this one
+                self._tell(attempt, exc)
                 return
+            finally:
+                self._replacing.pop(attempt, None)
+                self._tried[attempt] = time.monotonic()
             if replacement is None:
                 return
-            if connection.waiting is attempt and not attempt.received:
-                attempt.replaced = True
-                wire = connection.wire
-                wire.latch(diagnosis.local(Kind.HEARTBEAT_LOST, phase=wire.phase, facts=wire.facts(), detail=reason))
-                connection.end(CloseReason.FAILURE, wire.failure, abort=True)
-            replacement.release()
-            pool.on_idle(replacement)
+            if not is_waiting():
+                pool.give_back(replacement)
+                return
+            attempt.replaced = True
+            wire = connection.wire
+            wire.latch(diagnosis.local(Kind.HEARTBEAT_LOST, phase=wire.phase, facts=wire.facts(), detail=reason))
+            pool.promise(replacement, attempt.request)
+            connection.end(CloseReason.FAILURE, wire.failure, abort=True)
 
-        pool.runtime.spawn(connect_first, name="holdwire: replacement for a dead path")
+        self._replacing[attempt] = pool.runtime.spawn(connect_first, name="holdwire: replacement for a dead path")
 
-    def _mind_the_window(self, connection: HttpConnection, closed: bool) -> None:  # noqa: FBT001 - one private caller
-        if self._keepalive is None:
+    def _tell(self, attempt: Attempt, exc: HoldwireError) -> None:
+        """The replacement could not be had: its failures are as real as any."""
+        context = attempt.request.context
+        if exc.setup is None:
             return
+        self._notify(replace(exc.setup, final=False))
+        for step in exc.setup.steps:
+            if step.failure is not None and not step.quiet:
+                self._notify(
+                    FailureRecorded(
+                        failure=step.failure, began=step.began, ended=step.ended, context=context, step=step
+                    )
+                )
+
+    def _mind_the_window(self, connection: HttpConnection) -> bool:
+        """Lift or arm TCP_USER_TIMEOUT; whether the peer lives behind a closed window."""
+        wire, keepalive = connection.wire, self._keepalive
+        facts = wire.facts()
+        info, queued = facts.get("tcp"), facts.get("outq")
+        closed = bool(info and queued and window_closed(info, queued=queued, dead_after=self._dead_after()))
+        if keepalive is None:
+            return closed
         if closed and connection not in self._lifted:
             self._lifted.add(connection)
-            connection.wire.set_user_timeout(None)
+            wire.set_user_timeout(None)
         elif not closed and connection in self._lifted:
             self._lifted.discard(connection)
-            connection.wire.set_user_timeout(self._keepalive)
+            wire.set_user_timeout(keepalive)
+        return closed
 
     def _dead_after(self) -> float:
         keepalive = self._keepalive

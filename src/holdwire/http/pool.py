@@ -8,9 +8,10 @@ can share (HTTP/2) is offered as long as it has streams to spare. While one to s
 not said yet how many streams it allows, further requests wait for it; only those that will find no stream there open
 others, so that a burst never opens a crowd.
 
-Invariants: connections being opened, in use and idle never number more than ``max_connections``; there are waiters
-only when there is no room; a grant that its waiter cannot take any more (cancelled, timed out) goes to the next one;
-idle connections are watched, so that the end of one is noticed when it comes and never handed out.
+Invariants: connections being opened, in use and idle never number more than ``max_connections``, but for one at a time
+that replaces a dead one; there are waiters only when there is no room; a grant that its waiter cannot take any more
+(cancelled, timed out) goes to the next one; idle connections are watched, so that the end of one is noticed when it
+comes and never handed out; what nobody watched, or what idled for more than a second, is looked at first.
 State belongs to one runtime. Not responsible for opening connections (``connector``) or for retries (``exchange``).
 """
 
@@ -20,7 +21,10 @@ import time
 import weakref
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import anyio
 
 from ..errors import ClosedError, DeadlineExceeded
 from ..events import CloseReason, ConnectionClosed, PoolWaited
@@ -28,8 +32,11 @@ from ..net.runtime import current
 from ..policy import diagnosis
 from ..policy.kind import Category, Kind
 from ..policy.phase import Phase
+from ..telemetry import settle
 from .connection import HttpConnection
 from .idle_deaths import IdleDeaths
+from .origins import CONNECT, Origins, OriginState, OriginStats, Waiter, take_oldest
+from .origins import oldest as oldest_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,15 +45,21 @@ if TYPE_CHECKING:
     from ..net.runtime import Runtime, Signal, TimerHandle
     from ..policy.failure import Failure
     from .connection import Attempt
-    from .messages import Origin
+    from .messages import Origin, Request
 
 __all__ = ["SPREADING", "OriginStats", "Pool", "PoolLimits"]
 
 SPREADING: Final = frozenset({Category.TIMED_OUT, Category.UNREACHABLE})
 """Failures after which other connections to the same address are suspect."""
 _LEAST_SWEEP: Final = 0.05
-_USUAL_WIDTH: Final = 100
-"""Requests at a time that a shared connection is expected to allow, as RFC 9113, section 6.5.2 wants it."""
+_MOST_SWEEP: Final = 5.0
+_SWEEPS: Final = 10
+"""Times that the idle connections are looked through while one of them reaches its idle limit, at most."""
+_LOOK_AFTER: Final = 1.0
+"""Seconds of idling after which every connection is looked at before it is used again."""
+_PROMISE: Final = 1.0
+"""Seconds that a replacement is kept for the request that it was opened for."""
+_SUSPECTS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,81 +70,6 @@ class PoolLimits:
     max_idle: int | None = 20
     idle: float | None = 55.0
     max_requests: int | None = None
-
-
-class OriginStats:
-    """What happened at one origin, in plain integers: all that a request which goes well costs telemetry."""
-
-    __slots__ = ("closed", "failed", "ok", "opened", "recovered", "reused")
-
-    def __init__(self) -> None:
-        self.ok = self.recovered = self.failed = self.opened = self.reused = 0
-        self.closed: dict[str, int] = {}
-
-
-class _OriginState:
-    """The pool's view of one origin."""
-
-    __slots__ = ("asking", "connecting", "idle", "queue", "shared", "sharing", "stats", "waiting", "width")
-
-    def __init__(self) -> None:
-        self.idle: dict[HttpConnection, None] = {}
-        self.shared: dict[HttpConnection, None] = {}
-        self.queue: deque[_Waiter] = deque()
-        self.connecting = 0
-        self.sharing: bool | None = None
-        """Whether connections to the origin can be shared; None while nobody knows."""
-        self.width = _USUAL_WIDTH
-        """How many requests the last one of them allowed at a time."""
-        self.waiting = self.asking = 0
-        """Requests without a connection, and how many of them are to open one."""
-        self.stats = OriginStats()
-
-    @property
-    def coming(self) -> int:
-        """Connections that will have streams to give: being opened, not settled yet, or asked for."""
-        return self.connecting + self.asking + sum(not connection.width for connection in self.shared)
-
-    @property
-    def missing(self) -> int:
-        """How many more connections those need who wait for one that another request opens."""
-        followers = self.waiting - self.asking
-        if self.sharing is False:
-            return followers
-        if self.sharing is None:
-            return int(followers > 0 and not self.coming)
-        return max(-(-(followers - self.room) // self.width), 0)
-
-    @property
-    def room(self) -> int:
-        """Requests that will find a place on the connections that are coming, beside those these are opened for."""
-        return self.coming * (self.width - 1)
-
-
-class _Waiter:
-    """A request without a connection. ``grant`` is a connection, or CONNECT: room to open one."""
-
-    __slots__ = ("done", "for_dial", "grant", "signal", "state")
-
-    def __init__(self, state: _OriginState, signal: Signal, *, for_dial: bool) -> None:
-        self.state = state
-        self.signal = signal
-        self.for_dial = for_dial
-        """Whether it waits for a connection that another request opens, and is in its origin's queue alone."""
-        state.waiting += 1
-        state.asking += not for_dial
-        self.grant: HttpConnection | object | None = None
-        self.done = False
-
-    def settle(self) -> None:
-        """It waits no more."""
-        if not self.done:
-            self.done = True
-            self.state.waiting -= 1
-            self.state.asking -= not self.for_dial
-
-
-_CONNECT: Final = object()
 
 
 class Pool:
@@ -158,16 +96,24 @@ class Pool:
         self._sharable = sharable
         self._notify = notify
         self._idle_deaths = IdleDeaths(notify, self.runtime)
-        self._origins: dict[Origin, _OriginState] = {}
+        self._origins = Origins(partial(settle, self))
         self._all: dict[HttpConnection, None] = {}
         self._by_idleness: dict[HttpConnection, None] = {}
-        self._queue: deque[_Waiter] = deque()
+        self._queue: deque[Waiter] = deque()
         self._count = 0
+        self._evicting = False
+        """Whether room is being made: what becomes free is not for those who wait."""
+        self._beyond_limit = anyio.Lock()
+        self._promised: dict[Request, HttpConnection] = {}
+        self._suspects: dict[str, float] = {}
+        """Addresses, and when a path to them looked dead: what had been idle by then is not to be trusted."""
         self._sweeper: TimerHandle | None = None
-        self._closed = False
-        self._draining: Signal | None = None
+        self._closed = self._draining = False
+        self._drained: list[Signal] = []
         self.on_busy: Callable[[], None] | None = None
         """Told when a request takes a connection; set by who watches the paths."""
+        self.on_close: Callable[[], None] | None = None
+        """Told when the pool is closed in its own loop; set by the same."""
         max_connections = limits.max_connections
         self._max = float("inf") if max_connections is None else max_connections
         max_idle = limits.max_idle
@@ -188,64 +134,74 @@ class Pool:
             ClosedError: The pool was closed.
             ConnectFailed, ProxyError: None could be opened.
         """
-        if self._closed or self._draining is not None:
+        if self._closed or self._draining:
             raise ClosedError("the transport was closed; make a new client")
         if self.on_busy is not None:
             self.on_busy()
-        origin = attempt.request.origin
-        state = self._origins.get(origin)
-        if state is None:
-            state = self._origins[origin] = _OriginState()
-        if not fresh:
-            connection = self._take_shared(state) or self._take_idle(state, look=look)
-            if connection is not None:
+        request = attempt.request
+        if self._promised and (promised := self._promised.pop(request, None)) is not None:
+            return promised
+        state = self._origins[request.origin]
+        while True:
+            if not fresh:
+                connection = self._take_shared(state) or self._take_idle(state, look=look)
+                if connection is not None:
+                    state.stats.reused += 1
+                    connection.reserve()
+                    return connection
+            waits_for_dial = not fresh and self._is_coming(state, request.origin)
+            if not waits_for_dial and self._make_room():
+                state.connecting += 1
+                return await self._open(attempt, state)
+            grant = await self._wait(attempt, state, for_dial=waits_for_dial, fresh=fresh)
+            if grant is CONNECT:
+                return await self._open(attempt, state)
+            connection = cast("HttpConnection", grant)  # the only other grant
+            if self._can_be_used(connection, look=look):
                 state.stats.reused += 1
-                connection.reserve()
                 return connection
-        waits_for_dial = not fresh and self._is_coming(state, origin)
-        if not waits_for_dial and self._make_room():
-            state.connecting += 1
-            return await self._open(attempt, state)
-        grant = await self._wait(attempt, state, for_dial=waits_for_dial)
-        if grant is _CONNECT:
-            return await self._open(attempt, state)
-        state.stats.reused += 1
-        return grant  # type: ignore[return-value]  # the only other grant is a connection
 
-    def _is_coming(self, state: _OriginState, origin: Origin) -> bool:
+    def _can_be_used(self, connection: HttpConnection, *, look: bool) -> bool:
+        """Whether a connection that was handed over is still good: nobody has watched it since."""
+        if connection.http_version == "2":  # it has a reader
+            return True
+        return connection.close_reason is None and (not look or connection.looks_alive())
+
+    def _is_coming(self, state: OriginState, origin: Origin) -> bool:
         """Whether another request's connection will have a stream for one more request."""
         if state.sharing is False or not state.coming or not self._sharable(origin):
             return False
         return state.sharing is None or state.waiting - state.asking < state.room
 
-    def _take_idle(self, state: _OriginState, *, look: bool) -> HttpConnection | None:
+    def _take_idle(self, state: OriginState, *, look: bool) -> HttpConnection | None:
         idle = state.idle
         while idle:
             connection, _ = idle.popitem()
             del self._by_idleness[connection]
-            if self._retire(connection, time.monotonic()):
+            now = time.monotonic()
+            reason = self._is_over(connection, now)
+            if reason is not None:
+                connection.end(reason)
                 continue
             connection.wake()
-            if not look or connection.looks_alive():
+            if not (look or now - connection.idle_since > _LOOK_AFTER) or connection.looks_alive():
                 return connection
         return None
 
-    def _retire(self, connection: HttpConnection, now: float) -> bool:
-        """Close an idle connection that has been idle for too long, or is too old."""
+    def _is_over(self, connection: HttpConnection, now: float) -> CloseReason | None:
+        """Why an idle connection is not to be used again; None if it may be."""
         idle = now - connection.idle_since
         if (self._limits.idle is not None and idle >= self._limits.idle) or (
             connection.idle_limit is not None and idle >= connection.idle_limit
         ):
-            connection.end(CloseReason.IDLE)
-        elif connection.is_expired(now):
-            connection.end(CloseReason.MAX_AGE)
-        elif connection.suspect:
-            connection.end(CloseReason.FAILURE)
-        else:
-            return False
-        return True
+            return CloseReason.IDLE
+        if connection.is_expired(now):
+            return CloseReason.MAX_AGE
+        if self._suspects and connection.idle_since <= self._suspects.get(connection.wire.peer or "", -1.0):
+            return CloseReason.FAILURE
+        return None
 
-    def _take_shared(self, state: _OriginState) -> HttpConnection | None:
+    def _take_shared(self, state: OriginState) -> HttpConnection | None:
         for connection in state.shared:
             if connection.active and connection.capacity > 0 and not connection.is_expired(time.monotonic()):
                 return connection
@@ -253,24 +209,39 @@ class Pool:
 
     def _make_room(self) -> bool:
         """Reserve a place for one more connection, closing the connection that has been idle longest if need be."""
-        if self._count >= self._max:
-            if not self._by_idleness:
-                return False
+        while self._count >= self._max and self._by_idleness:
             self._evict_oldest(CloseReason.LIMITS)
+        if self._count >= self._max:
+            return False
         self._count += 1
         return True
 
     def _evict_oldest(self, reason: CloseReason) -> None:
+        """Close the connection that has been idle longest; its place is the caller's."""
         connection = next(iter(self._by_idleness))
         self._forget_idle(connection)
         connection.wake()
-        # the place it leaves is the caller's: nobody waits, or there would be no idle connection
-        connection.end(reason)
+        self._evicting = True
+        try:
+            connection.end(reason)
+        finally:
+            self._evicting = False
 
-    async def _wait(self, attempt: Attempt, state: _OriginState, *, for_dial: bool) -> HttpConnection | object:
+    def _leave(self) -> None:
+        """A place has become free."""
+        self._count -= 1
+        self._serve()
+        if not self._count:
+            for signal in self._drained:
+                signal.set()
+
+    async def _wait(
+        self, attempt: Attempt, state: OriginState, *, for_dial: bool, fresh: bool
+    ) -> HttpConnection | object:
         request = attempt.request
-        waiter = _Waiter(state, self.runtime.signal(), for_dial=for_dial)
-        state.queue.append(waiter)
+        waiter = Waiter(state, self.runtime.signal(), for_dial=for_dial, fresh=fresh)
+        if not fresh:
+            state.queue.append(waiter)
         if not for_dial:
             self._queue.append(waiter)
         began = time.time_ns()
@@ -309,17 +280,16 @@ class Pool:
         )
         raise DeadlineExceeded(message, limit="pool", failure=failure)
 
-    def _withdraw(self, waiter: _Waiter) -> None:
+    def _withdraw(self, waiter: Waiter) -> None:
         """The waiter is gone: what it was granted goes to the next one."""
         waiter.settle()
         grant, waiter.grant = waiter.grant, None
-        if grant is _CONNECT:
-            self._count -= 1
+        if grant is CONNECT:
             waiter.state.connecting -= 1
             self._call_for_more(waiter.state)
-            self._serve()
+            self._leave()
         elif grant is not None:
-            connection: HttpConnection = grant  # type: ignore[assignment]  # the only other grant
+            connection = cast("HttpConnection", grant)  # the only other grant
             connection.release()
             self._offer(connection)
         else:
@@ -327,7 +297,7 @@ class Pool:
 
     # --- opening ---
 
-    async def _open(self, attempt: Attempt, state: _OriginState) -> HttpConnection:
+    async def _open(self, attempt: Attempt, state: OriginState) -> HttpConnection:
         """Open a connection in the place that is already reserved, and counted as ``connecting``."""
         connection: HttpConnection | None = None
         try:
@@ -335,15 +305,15 @@ class Pool:
         finally:
             state.connecting -= 1
             if connection is None:
-                self._count -= 1
                 self._call_for_more(state)
-                self._serve()
+                self._leave()
         state.stats.opened += 1
         if self._closed:
             connection.end(CloseReason.ACLOSE)
-            self._count -= 1
+            self._leave()
             raise ClosedError("the transport was closed while the connection was being opened")
         self._all[connection] = None
+        state.connections += 1
         connection.on_end = _WeakCallback(self).ended
         connection.on_idle = _WeakCallback(self).idle
         state.sharing = connection.http_version == "2"
@@ -355,14 +325,14 @@ class Pool:
             self._call_for_more(state)
         return connection
 
-    def _share(self, connection: HttpConnection, state: _OriginState) -> None:
+    def _share(self, connection: HttpConnection, state: OriginState) -> None:
         """Hand streams of ``connection`` to those who wait for its origin."""
         state.width = connection.width or state.width
-        while connection.capacity > 0 and (waiter := _next(state.queue)) is not None:
+        while connection.capacity > 0 and (waiter := take_oldest(state.queue)) is not None:
             self._grant(waiter, connection)
         self._call_for_more(state)
 
-    def _call_for_more(self, state: _OriginState) -> None:
+    def _call_for_more(self, state: OriginState) -> None:
         """Of those who wait for another request's connection, have as many open one as are needed for all."""
         missing = state.missing
         if not missing:
@@ -377,18 +347,40 @@ class Pool:
                     break
         self._serve()
 
-    async def open_spare(self, attempt: Attempt) -> HttpConnection | None:
-        """One more connection for an attempt that waits on another one; None if there is no room.
+    async def open_spare(self, attempt: Attempt, *, wanted: Callable[[], bool]) -> HttpConnection | None:
+        """One more connection for a request that waits on a dead one; None if it is not ``wanted`` any more.
 
-        The caller gives it back by ``on_idle``.
+        In a full pool one connection more than allowed is opened, one at a time: else nobody would ever get off the
+        dead ones. The caller gives it back by ``give_back``, or keeps it for the request by ``promise``.
 
         Raises: as ``acquire``.
         """
-        if self._closed or self._draining is not None or not self._make_room():
-            return None
         state = self._origins[attempt.request.origin]
-        state.connecting += 1
-        return await self._open(attempt, state)
+        if self._make_room():
+            state.connecting += 1
+            return await self._open(attempt, state)
+        async with self._beyond_limit:
+            if self._closed or not wanted():
+                return None
+            self._count += 1
+            state.connecting += 1
+            return await self._open(attempt, state)
+
+    def promise(self, connection: HttpConnection, request: Request) -> None:
+        """Keep ``connection`` for ``request``, which is about to ask for one; for a second at most."""
+        self._promised[request] = connection
+        self.runtime.call_later(_PROMISE, partial(_WeakCallback(self).forget_promise, request))
+
+    def forget_promise(self, request: Request) -> None:
+        """Whom the connection was kept for has taken it, or does not come."""
+        connection = self._promised.pop(request, None)
+        if connection is not None:
+            self.give_back(connection)
+
+    def give_back(self, connection: HttpConnection) -> None:
+        """``connection`` was opened, or waited for, and no request follows."""
+        connection.release()
+        self.on_idle(connection)
 
     def suspect(self, connection: HttpConnection) -> None:
         """The path under ``connection`` looks dead: idle ones to the same address are not to be trusted."""
@@ -398,9 +390,10 @@ class Pool:
 
     def suspect_peer(self, peer: str) -> None:
         """The same, for an address."""
-        for sibling in self._by_idleness:
-            if sibling.wire.peer == peer:
-                sibling.suspect = True
+        self._suspects.pop(peer, None)
+        self._suspects[peer] = time.monotonic()
+        if len(self._suspects) > _SUSPECTS:
+            del self._suspects[next(iter(self._suspects))]
 
     # --- giving back ---
 
@@ -409,17 +402,17 @@ class Pool:
         if connection.close_reason is not None:
             return
         state = self._origins[connection.origin]
-        oldest = _peek(self._queue)
-        if self._closed or self._draining is not None:
+        oldest = oldest_of(self._queue)
+        if self._closed:
             if not connection.active:
                 connection.end(CloseReason.ACLOSE)
-        elif oldest is not None and not connection.active and oldest.state is not state:
+        elif oldest is not None and not connection.active and (oldest.state is not state or oldest.fresh):
             connection.end(CloseReason.LIMITS)
         elif connection.http_version == "2":
             self._share(connection, state)
             if not connection.active:
                 self._rest(connection, state)
-        elif (waiter := _next(state.queue)) is not None:
+        elif (waiter := take_oldest(state.queue)) is not None:
             self._grant(waiter, connection)
         else:
             self._rest(connection, state)
@@ -432,11 +425,16 @@ class Pool:
             connection.retire(CloseReason.MAX_AGE)
         elif limit is not None and connection.served >= limit:
             connection.retire(CloseReason.MAX_REQUESTS)
+        elif self._count > self._max and not connection.active:  # a replacement turned out not to be needed
+            connection.end(CloseReason.LIMITS)
         self._offer(connection)
-        if self._draining is not None and not self._count:
-            self._draining.set()
 
-    def _rest(self, connection: HttpConnection, state: _OriginState) -> None:
+    def _rest(self, connection: HttpConnection, state: OriginState) -> None:
+        if self._draining:
+            connection.end(CloseReason.ACLOSE)
+            return
+        if connection in self._by_idleness:
+            return
         if len(self._by_idleness) >= self._max_idle:
             if not self._by_idleness:
                 connection.end(CloseReason.LIMITS)
@@ -448,33 +446,36 @@ class Pool:
         if self._sweeper is None:
             self._arm()
 
-    def _grant(self, waiter: _Waiter, connection: HttpConnection) -> None:
+    def _grant(self, waiter: Waiter, connection: HttpConnection) -> None:
         connection.reserve()
         self._wake(waiter, connection)
 
-    def _wake(self, waiter: _Waiter, grant: HttpConnection | object) -> None:
+    def _wake(self, waiter: Waiter, grant: HttpConnection | object) -> None:
         waiter.settle()
         waiter.grant = grant
         waiter.signal.set()
 
     def _serve(self) -> None:
         """Room may have become free: the oldest waiters may open connections."""
-        while self._count < self._max and (waiter := _next(self._queue)) is not None:
-            self._count += 1
+        if self._closed or self._evicting:
+            return
+        while oldest_of(self._queue) is not None and self._make_room():
+            waiter = self._queue.popleft()
             waiter.state.connecting += 1
-            self._wake(waiter, _CONNECT)
+            self._wake(waiter, CONNECT)
 
     def close_idle(self, reason: CloseReason = CloseReason.LIMITS) -> None:
         """Close what is not in use: this host has run out of something, or the pool is to end."""
         while self._by_idleness:
             self._evict_oldest(reason)
+        self._serve()
 
     def on_end(self, connection: HttpConnection, reason: CloseReason, failure: Failure | None) -> None:
         """``connection`` has ended, whoever ended it."""
         if self._all.pop(connection, self) is self:
             return
-        self._count -= 1
         state = self._origins[connection.origin]
+        state.connections -= 1
         if connection in state.idle:
             self._forget_idle(connection)
         idle = not connection.active
@@ -502,10 +503,7 @@ class Pool:
         )
         if not self._closed:
             self._call_for_more(state)
-            if self._queue:
-                self._serve()
-        if self._draining is not None and not self._count:
-            self._draining.set()
+        self._leave()
 
     def _forget_idle(self, connection: HttpConnection) -> None:
         del self._by_idleness[connection]
@@ -519,14 +517,17 @@ class Pool:
             self._sweeper = None
             return
         oldest = next(iter(self._by_idleness))
-        delay = max(oldest.idle_since + limit - time.monotonic(), _LEAST_SWEEP)
+        pause = min(max(limit / _SWEEPS, _LEAST_SWEEP), _MOST_SWEEP)
+        delay = max(oldest.idle_since + limit - time.monotonic(), pause)
         self._sweeper = self.runtime.call_later(delay, _WeakCallback(self).sweep)
 
     def sweep(self) -> None:
         """Close what has been idle for too long, or is too old."""
         now = time.monotonic()
-        for connection in list(self._by_idleness):
-            self._retire(connection, now)
+        over = [(connection, self._is_over(connection, now)) for connection in self._by_idleness]
+        for connection, reason in over:
+            if reason is not None:
+                connection.end(reason)
         self._arm()
 
     # --- the end ---
@@ -537,53 +538,43 @@ class Pool:
         if self._sweeper is not None and reason is not CloseReason.FOREIGN:
             self._sweeper.cancel()
         self._sweeper = None
+        self._promised.clear()
+        if self.on_close is not None and reason is not CloseReason.FOREIGN:
+            self.on_close()
         for connection in list(self._all):
             connection.end(reason)
         self._idle_deaths.tell(here=reason is not CloseReason.FOREIGN)
         if reason is not CloseReason.FOREIGN:
-            for state in self._origins.values():
-                for waiter in state.queue:
-                    if not waiter.done:
-                        waiter.settle()
-                        waiter.signal.set()
+            for queue in (self._queue, *self._origins.queues()):
+                while (waiter := take_oldest(queue)) is not None:
+                    waiter.settle()
+                    waiter.signal.set()
 
     async def drain(self) -> None:
         """Take no more requests, wait until those in progress are over, then close."""
         if self._closed:
             return
-        self._draining = self._draining or self.runtime.signal()
+        self._draining = True
         self.close_idle(CloseReason.ACLOSE)
         if self._count:
-            await self._draining.wait(None)
+            signal = self.runtime.signal()
+            self._drained.append(signal)
+            await signal.wait(None)
         self.close()
 
     # --- being looked at ---
 
     def origin_stats(self, origin: Origin) -> OriginStats:
         """The counters of ``origin``."""
-        state = self._origins.get(origin)
-        if state is None:
-            state = self._origins[origin] = _OriginState()
-        return state.stats
+        return self._origins[origin].stats
 
     def stats(self) -> list[dict[str, Any]]:
         """One mapping for each origin: see ``telemetry.metrics``."""
-        return [
-            {
-                "host": origin.host,
-                "port": origin.port,
-                "requests_ok": state.stats.ok,
-                "requests_recovered": state.stats.recovered,
-                "requests_failed": state.stats.failed,
-                "opened": state.stats.opened,
-                "reused": state.stats.reused,
-                "closed": dict(state.stats.closed),
-                "idle": len(state.idle),
-                "active": sum(1 for connection in self._all if connection.origin == origin) - len(state.idle),
-                "http_version": "2" if state.sharing else "1.1",
-            }
-            for origin, state in list(self._origins.items())
-        ]
+        return self._origins.stats()
+
+    def in_use(self) -> list[HttpConnection]:
+        """The connections that have requests in progress."""
+        return [connection for connection in self._all if connection not in self._by_idleness and connection.active]
 
     @property
     def connections(self) -> list[HttpConnection]:
@@ -621,19 +612,7 @@ class _WeakCallback:
         if pool is not None:
             pool.sweep()
 
-
-def _peek(queue: deque[_Waiter]) -> _Waiter | None:
-    """The oldest waiter that still waits."""
-    while queue:
-        if not queue[0].done:
-            return queue[0]
-        queue.popleft()
-    return None
-
-
-def _next(queue: deque[_Waiter]) -> _Waiter | None:
-    """Take the oldest waiter that still waits."""
-    waiter = _peek(queue)
-    if waiter is not None:
-        queue.popleft()
-    return waiter
+    def forget_promise(self, request: Request) -> None:
+        pool = self._pool()
+        if pool is not None:
+            pool.forget_promise(request)

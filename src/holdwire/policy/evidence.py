@@ -123,8 +123,9 @@ def black_hole(info: TcpInfo, *, waited: float, idle_before: float = 0.0, timeou
 def window_closed(info: TcpInfo, *, queued: int, dead_after: float) -> Finding:
     """Whether the peer lives but does not read, so that TCP_USER_TIMEOUT must not end the connection.
 
-    ``queued`` is what waits in the send queue (SIOCOUTQ). An ACK is fresh for a third of ``dead_after``, which is how
-    often this is to be asked while bytes are queued.
+    ``queued`` is what waits in the send queue (SIOCOUTQ). Linux sends its probes of a closed window at ever longer
+    intervals, up to two minutes, so that the age of the last ACK alone says little: a peer lives whose last probe was
+    answered. One whose probes go unanswered has a third of ``dead_after`` from its last ACK.
     """
     if info.snd_wnd is None or info.last_ack_recv is None:
         return Finding(holds=False, reason="the kernel does not tell the peer's window")
@@ -133,6 +134,6 @@ def window_closed(info: TcpInfo, *, queued: int, dead_after: float) -> Finding:
     if info.snd_wnd:
         return Finding(holds=False, reason="the peer's window is open")
     silent = info.last_ack_recv / 1e3
-    if silent >= dead_after / 3:
+    if info.probes and silent >= dead_after / 3:
         return Finding(holds=False, reason=f"the window is closed and no ACK came for {silent:.1f} s")
     return Finding(holds=True, reason="the window is closed and the peer answers: it lives and does not read")

@@ -1,0 +1,182 @@
+"""``Origins``: what a pool knows of each origin: its connections, who waits for one, and what is counted.
+
+Origins that nothing is open to are kept only up to a number, so that a crawler's pool does not grow without end; their
+counts are handed to telemetry first. Not responsible for who gets a connection (``pool``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..net.runtime import Signal
+    from .connection import HttpConnection
+    from .messages import Origin
+
+__all__ = ["CONNECT", "OriginState", "OriginStats", "Origins", "Waiter", "oldest", "take_oldest"]
+
+CONNECT: Final = object()
+"""What a waiter is granted that is to open a connection: its place is reserved."""
+_USUAL_WIDTH: Final = 100
+"""Requests at a time that a shared connection is expected to allow, as RFC 9113, section 6.5.2 wants it."""
+_LEAST_LIMIT: Final = 1024
+
+
+class OriginStats:
+    """What happened at one origin, in plain integers: all that a request which goes well costs telemetry."""
+
+    __slots__ = ("closed", "failed", "ok", "opened", "recovered", "reused")
+
+    def __init__(self) -> None:
+        self.ok = self.recovered = self.failed = self.opened = self.reused = 0
+        self.closed: dict[str, int] = {}
+
+
+class OriginState:
+    """The pool's view of one origin."""
+
+    __slots__ = (
+        "asking",
+        "connecting",
+        "connections",
+        "idle",
+        "queue",
+        "shared",
+        "sharing",
+        "stats",
+        "waiting",
+        "width",
+    )
+
+    def __init__(self) -> None:
+        self.idle: dict[HttpConnection, None] = {}
+        self.shared: dict[HttpConnection, None] = {}
+        self.queue: deque[Waiter] = deque()
+        self.connecting = self.connections = 0
+        """Connections that are being opened, and those that stand."""
+        self.sharing: bool | None = None
+        """Whether connections to the origin can be shared; None while nobody knows."""
+        self.width = _USUAL_WIDTH
+        """How many requests the last one of them allowed at a time."""
+        self.waiting = self.asking = 0
+        """Requests without a connection, and how many of them are to open one."""
+        self.stats = OriginStats()
+
+    @property
+    def coming(self) -> int:
+        """Connections that will have streams to give: being opened, not settled yet, or asked for."""
+        return self.connecting + self.asking + sum(not connection.width for connection in self.shared)
+
+    @property
+    def missing(self) -> int:
+        """How many more connections those need who wait for one that another request opens."""
+        followers = self.waiting - self.asking
+        if self.sharing is False:
+            return followers
+        if self.sharing is None:
+            return int(followers > 0 and not self.coming)
+        return max(-(-(followers - self.room) // self.width), 0)
+
+    @property
+    def room(self) -> int:
+        """Requests that will find a place on the connections that are coming, beside those these are opened for."""
+        return self.coming * (self.width - 1)
+
+
+class Waiter:
+    """A request without a connection. ``grant`` is a connection, or CONNECT: room to open one."""
+
+    __slots__ = ("done", "for_dial", "fresh", "grant", "signal", "state")
+
+    def __init__(self, state: OriginState, signal: Signal, *, for_dial: bool, fresh: bool) -> None:
+        self.state = state
+        self.signal = signal
+        self.for_dial = for_dial
+        """Whether it waits for a connection that another request opens, and is in its origin's queue alone."""
+        self.fresh = fresh
+        """Whether it takes no connection that another request has used, and is in the pool's queue alone."""
+        state.waiting += 1
+        state.asking += not for_dial
+        self.grant: HttpConnection | object | None = None
+        self.done = False
+
+    def settle(self) -> None:
+        """It waits no more."""
+        if not self.done:
+            self.done = True
+            self.state.waiting -= 1
+            self.state.asking -= not self.for_dial
+
+
+def oldest(queue: deque[Waiter]) -> Waiter | None:
+    """The oldest waiter that still waits."""
+    while queue:
+        if not queue[0].done:
+            return queue[0]
+        queue.popleft()
+    return None
+
+
+def take_oldest(queue: deque[Waiter]) -> Waiter | None:
+    """The same, taken out of the queue."""
+    waiter = oldest(queue)
+    if waiter is not None:
+        queue.popleft()
+    return waiter
+
+
+class Origins:
+    """See the module. ``settle`` is called before origins are forgotten and after it."""
+
+    __slots__ = ("_limit", "_settle", "_states")
+
+    def __init__(self, settle: Callable[[], None]) -> None:
+        self._states: dict[Origin, OriginState] = {}
+        self._limit = _LEAST_LIMIT
+        self._settle = settle
+
+    def __getitem__(self, origin: Origin) -> OriginState:
+        """The state of ``origin``, made anew where there is none."""
+        state = self._states.get(origin)
+        if state is None:
+            if len(self._states) >= self._limit:
+                self._forget()
+            state = self._states[origin] = OriginState()
+        return state
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def queues(self) -> list[deque[Waiter]]:
+        """Who waits, by origin."""
+        return [state.queue for state in self._states.values()]
+
+    def _forget(self) -> None:
+        self._settle()
+        for origin, state in list(self._states.items()):
+            if not (state.connections or state.connecting or state.waiting):
+                del self._states[origin]
+        self._settle()
+        self._limit = max(_LEAST_LIMIT, 2 * len(self._states))
+
+    def stats(self) -> list[dict[str, Any]]:
+        """One mapping for each origin: see ``telemetry.metrics``."""
+        return [
+            {
+                "host": origin.host,
+                "port": origin.port,
+                "requests_ok": state.stats.ok,
+                "requests_recovered": state.stats.recovered,
+                "requests_failed": state.stats.failed,
+                "opened": state.stats.opened,
+                "reused": state.stats.reused,
+                "closed": dict(state.stats.closed),
+                "idle": len(state.idle),
+                "active": state.connections - len(state.idle),
+                "http_version": "2" if state.sharing else "1.1",
+            }
+            for origin, state in list(self._states.items())
+        ]

@@ -1,0 +1,99 @@
+"""The bench of the tests on real paths: a server behind a router, clients on the other side of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+
+import holdwire
+from holdwire.events import ConnectionClosed, FailureRecorded, RequestRetried
+from holdwire.testing import ChaosServer
+from tests.netns import SERVER, Lab, lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from holdwire.events import Event
+    from holdwire.http.connection import HttpConnection
+    from holdwire.http.pool import Pool
+    from holdwire.policy.retry import RetryAction
+
+__all__ = ["Bench", "Seen", "bench"]
+
+
+class Seen:
+    """What the observers were told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    @property
+    def failures(self) -> list[holdwire.Failure]:
+        return [event.failure for event in self.events if isinstance(event, FailureRecorded)]
+
+    @property
+    def verdicts(self) -> list[tuple[RetryAction, str]]:
+        return [
+            (event.verdict.action, event.verdict.reason) for event in self.events if isinstance(event, RequestRetried)
+        ]
+
+    @property
+    def closed(self) -> list[ConnectionClosed]:
+        return [event for event in self.events if isinstance(event, ConnectionClosed)]
+
+    async def until(self, condition: Callable[[Seen], object], *, limit: float = 10) -> None:
+        """Wait until ``condition`` holds; events come from code that has no loop to set an event in."""
+        with anyio.fail_after(limit):
+            while not condition(self):  # noqa: ASYNC110 - see above
+                await anyio.sleep(0.01)
+
+
+class Bench:
+    """See the module."""
+
+    def __init__(self, net: Lab, server: ChaosServer) -> None:
+        self.net = net
+        self.server = server
+        self.seen = Seen()
+        self.url = server.url
+
+    def client(self, **settings: Any) -> httpx.AsyncClient:
+        """A client on the other side of the router."""
+        transport = holdwire.ResilientTransport(observers=[self.seen], **settings)
+        return httpx.AsyncClient(transport=transport, timeout=30)
+
+    @staticmethod
+    def pool(client: httpx.AsyncClient) -> Pool:
+        transport = client._transport
+        assert isinstance(transport, holdwire.ResilientTransport)
+        return transport._client.pools[0]
+
+    def connection(self, client: httpx.AsyncClient) -> HttpConnection:
+        return self.pool(client).connections[0]
+
+    def cut(self, client: httpx.AsyncClient) -> None:
+        """Silently cut the path under the client's present connections; new ones pass."""
+        for connection in self.pool(client).connections:
+            port = connection.wire.facts().get("local_port")
+            assert port is not None
+            self.net.drop_port(port)
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """A fresh lab with a server in it; the calling thread is the client's host."""
+    with lab() as net:
+        with net.on(net.server):
+            server = ChaosServer(host=SERVER)
+            server.__enter__()
+        try:
+            with net.on(net.client):
+                yield Bench(net, server)
+        finally:
+            server.__exit__(None, None, None)
