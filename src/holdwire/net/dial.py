@@ -361,7 +361,9 @@ class _Dial:
         return under_way
 
     def _timed_out(self, phase: Phase, facts: diagnosis.Facts) -> Failure:
-        return diagnosis.local(Kind.LOCAL_TIMEOUT, phase=phase, facts=facts, detail=f"time limit of {self._timeout} s")
+        return diagnosis.local(
+            Kind.LOCAL_TIMEOUT, phase=phase, facts=facts, detail=f"time limit of {round(self._timeout or 0.0, 3)} s"
+        )
 
     def _too_late(self, failure: Failure) -> DeadlineExceeded:
         error = DeadlineExceeded(limit="connect", failure=failure)

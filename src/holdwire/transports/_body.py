@@ -24,10 +24,9 @@ class StreamedBody:
         self.replayable = _replayable(stream)
         self.started = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
         self.started = True
-        async for piece in self._stream:
-            yield piece
+        return aiter(self._stream)
 
 
 def body_of(stream: Any, byte_stream: type[Any]) -> bytes | StreamedBody:
