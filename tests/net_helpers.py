@@ -35,7 +35,10 @@ def tcp_pair(*, buffers: int | None = None) -> tuple[socket.socket, socket.socke
             client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
         client.connect(server.getsockname())
-        return client, server.accept()[0]
+        accepted = server.accept()[0]
+        for sock in (client, accepted):  # else the last data before a reset may never leave
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client, accepted
 
 
 async def until_blocked() -> None:

@@ -1,0 +1,222 @@
+"""What a user of a plain socket stream sees: resets, time limits, Unix sockets, what is recorded of a failure."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute
+
+from holdwire.errors import ConnectionLost, DeadlineExceeded
+from holdwire.net.dial import dial_unix
+from holdwire.net.wire import Look
+from holdwire.policy.kind import Kind
+from holdwire.policy.phase import Phase
+from tests.net_helpers import clean_runtime, reset, stream_pair, until_blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from holdwire.net.stream import SocketStream
+
+__all__ = ["clean_runtime", "stream_pair"]
+
+pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
+
+
+class TestAResetThatComesTogetherWithData:
+    """uvloop forgets a descriptor that shows an error: what comes after the data must be noticed all the same."""
+
+    async def exchanged(self, stream: SocketStream, peer: socket.socket) -> None:
+        """So that the loop knows the descriptor."""
+        peer.send(b"x")
+        assert await stream.read(10, 5) == b"x"
+
+    async def test_the_next_read_fails_with_the_errno(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        await self.exchanged(stream, peer)
+        peer.send(b"last")
+        reset(peer)
+        assert await stream.read(10, 5) == b"last"
+        with pytest.raises(ConnectionLost, match="recv: ECONNRESET"):
+            await stream.read(10, 5)
+
+    async def test_it_is_noticed_while_the_connection_is_idle(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        await self.exchanged(stream, peer)
+        peer.send(b"last")
+        reset(peer)
+        assert await stream.read(10, 5) == b"last"
+        noticed = anyio.Event()
+
+        def notice() -> None:
+            assert stream.look() is Look.FAILED
+            stream.unwatch()
+            noticed.set()
+
+        stream.watch(notice)
+        with anyio.fail_after(5):
+            await noticed.wait()
+
+    async def test_an_answer_to_an_upload_is_read_and_then_the_reset(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        await self.exchanged(stream, peer)
+        size = 8 * 2**20
+
+        async def upload() -> None:
+            with suppress(ConnectionLost):  # room and input come at once: which is seen first is the loop's affair
+                assert await stream.write(bytes(size), 5, until_input=True) < size
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(upload)
+            await until_blocked()
+            peer.send(b"413")
+            reset(peer)
+        assert await stream.read(10, 5) == b"413"
+        with pytest.raises(ConnectionLost, match="ECONNRESET"):
+            await stream.read(10, 5)
+
+
+class TestTimeLimits:
+    async def test_a_read_that_gets_nothing_says_from_whom_and_in_which_phase_and_the_stream_goes_on(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        stream.phase = Phase.RESPONSE_WAIT
+        with pytest.raises(
+            DeadlineExceeded, match=r"nothing was received from peer.test:443 within 0.01 s \(phase response_wait\)"
+        ) as caught:
+            await stream.read(10, 0.01)
+        assert caught.value.limit == "read"
+        assert caught.value.errno is None
+        assert stream.failure is None
+        peer.send(b"late")
+        assert await stream.read(10, 5) == b"late"
+
+    async def test_a_write_that_is_not_taken_says_how_much_is_left_and_the_stream_goes_on(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        size = 8 * 2**20
+        with pytest.raises(DeadlineExceeded, match=rf"\d+ of {size} bytes were not taken by peer.test:443") as caught:
+            await stream.write(bytes(size), 0.01)
+        assert caught.value.limit == "write"
+        assert stream.failure is None
+        left = stream.bytes_out
+        while left:
+            left -= len(peer.recv(min(left, 65536)))
+        assert await stream.write(b"more", 5) == 4
+        assert peer.recv(10) == b"more"
+
+    async def test_a_limit_holds_for_the_whole_of_a_write_however_often_it_waits(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair(buffers=4096)
+
+        async def drip() -> None:
+            while True:
+                await anyio.sleep(0.02)
+                peer.recv(4096)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(drip)
+            with anyio.fail_after(5), pytest.raises(DeadlineExceeded):
+                await stream.write(bytes(8 * 2**20), 0.3)
+            group.cancel_scope.cancel()
+
+    async def test_zero_seconds_take_what_is_here_and_wait_for_nothing(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        peer.send(b"here")
+        assert await stream.read(10, 0) == b"here"
+        with pytest.raises(DeadlineExceeded):
+            await stream.read(10, 0)
+
+
+class TestUnixSockets:
+    async def test_a_connection_is_dialled_used_and_closed(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "service")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            dialled = await dial_unix(path, host="service")
+            peer, _ = listener.accept()
+        with peer:
+            stream = dialled.stream
+            assert stream.peer == path
+            assert stream.extra(SocketAttribute.remote_address) == path
+            await stream.send(b"question")
+            assert peer.recv(100) == b"question"
+            peer.send(b"answer")
+            assert await stream.receive() == b"answer"
+            await stream.aclose()
+            assert peer.recv(1) == b""
+
+    async def test_a_peer_that_closes_over_unread_input_is_a_reset_with_the_path_in_the_record(
+        self, tmp_path: Path
+    ) -> None:
+        path = str(tmp_path / "service")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            dialled = await dial_unix(path, host="service")
+            peer, _ = listener.accept()
+        stream = dialled.stream
+        await stream.send(b"never read")
+        peer.close()
+        with pytest.raises(ConnectionLost) as caught:
+            await stream.receive()
+        failure = caught.value.failure
+        assert failure is not None
+        assert (failure.kind, failure.errno_name, failure.peer) == (Kind.CONNECTION_RESET, "ECONNRESET", path)
+        assert failure.network_type == "unix"
+        assert failure.tcp is None
+        stream.abort()
+
+
+class TestWhatIsRecorded:
+    async def test_the_kernels_view_is_taken_before_the_socket_is_closed(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        await stream.write(b"12345")
+        assert peer.recv(5) == b"12345"
+        reset(peer)
+        with pytest.raises(ConnectionLost) as caught:
+            await stream.read(10, 5)
+        stream.close()
+        failure = caught.value.failure
+        assert failure is not None
+        assert failure.tcp is not None
+        assert failure.tcp.bytes_acked is not None
+        assert failure.tcp.bytes_acked >= 5
+        assert failure.outq == 0
+        assert (failure.bytes_out, failure.bytes_in) == (5, 0)
+        assert failure.local_port is not None
+        assert failure.connection_id == stream.id
+        assert failure.peer == "127.0.0.1"
+
+    async def test_every_later_use_raises_the_first_failure(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        reset(peer)
+        with pytest.raises(ConnectionLost, match="send: ECONNRESET") as caught:
+            await stream.write(b"x")
+        for call in (lambda: stream.read(10), lambda: stream.write(b"x"), stream.finish):
+            with pytest.raises(ConnectionLost) as again:
+                await call()
+            assert again.value.failure is caught.value.failure
+            assert again.value is not caught.value
+        assert stream.look() is Look.FAILED
