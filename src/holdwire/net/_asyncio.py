@@ -165,7 +165,21 @@ class AsyncioChannel(Channel):
         self._loop.add_reader(self._fd, self._on_readable)
         self._registered = True
 
+    def _register_anew(self, errors: select.poll) -> None:
+        """If an error waits in the socket (asking does not take it), libuv has forgotten the descriptor."""
+        errors.register(self._fd, 0)
+        found = errors.poll(0)
+        errors.unregister(self._fd)
+        if found:
+            self._loop.remove_reader(self._fd)
+            if self._writer is not None:  # what uvloop keeps for either direction would stay forgotten
+                self._loop.remove_writer(self._fd)
+                self._loop.add_writer(self._fd, self._on_writable)
+            self._loop.add_reader(self._fd, self._on_readable)
+
     def _on_readable(self) -> None:
+        if self._errors is not None:
+            self._register_anew(self._errors)
         future = self._reader
         if future is None or future.done():
             if self._watcher is not None:
@@ -183,17 +197,7 @@ class AsyncioChannel(Channel):
             return
         if count:
             self._sink(self._buffer[:count])
-            if self._errors is not None and self._fd >= 0 and self._has_error(self._errors):
-                self._loop.remove_reader(self._fd)
-                self._loop.add_reader(self._fd, self._on_readable)
         future.set_result(count)
-
-    def _has_error(self, errors: select.poll) -> bool:
-        """Whether an error waits in the socket; asking does not take it."""
-        errors.register(self._fd, 0)
-        found = errors.poll(0)
-        errors.unregister(self._fd)
-        return bool(found)
 
     def _on_writable(self) -> None:
         if self._writer is not None and not self._writer.done():
