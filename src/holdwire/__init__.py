@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         failure_of,
     )
     from .events import Observer
+    from .policy.backoff import Backoff
     from .policy.budget import RetryBudget
     from .policy.failure import Failure
     from .policy.fate import Fate
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from .policy.phase import Delivery, Phase, Sent
     from .policy.profiles import Profile, profile_names
     from .policy.settings import Heartbeat, Keepalive, PoolPolicy
-    from .retrying import RetryPolicy
+    from .retrying import ReconnectPolicy, RetryPolicy
     from .sessions import probes
     from .sessions.connect import connect
+    from .sessions.session import Session
+    from .sessions.sessions import Sessions, sessions
     from .sessions.statistics import Statistics, StreamAttribute
     from .sessions.stream import Stream
     from .switches import set_testing
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from .transports.httpx import ResilientTransport
 
 __all__ = [
+    "Backoff",
     "Category",
     "ClosedError",
     "ConnectFailed",
@@ -63,12 +67,15 @@ __all__ = [
     "PoolPolicy",
     "Profile",
     "ProxyError",
+    "ReconnectPolicy",
     "RemoteProtocolError",
     "ResilientTransport",
     "RetryBudget",
     "RetryPolicy",
     "Sent",
+    "Session",
     "SessionDown",
+    "Sessions",
     "Statistics",
     "Stream",
     "StreamAttribute",
@@ -77,6 +84,7 @@ __all__ = [
     "probes",
     "profile_names",
     "recent_failures",
+    "sessions",
     "set_testing",
 ]
 
@@ -98,15 +106,18 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "events": ("Observer",),
     "policy.budget": ("RetryBudget",),
+    "policy.backoff": ("Backoff",),
     "policy.failure": ("Failure",),
     "policy.fate": ("Fate",),
     "policy.kind": ("Category", "Kind"),
     "policy.phase": ("Delivery", "Phase", "Sent"),
     "policy.profiles": ("Profile", "profile_names"),
     "policy.settings": ("Heartbeat", "Keepalive", "PoolPolicy"),
-    "retrying": ("RetryPolicy",),
+    "retrying": ("ReconnectPolicy", "RetryPolicy"),
     "sessions": ("probes",),
     "sessions.connect": ("connect",),
+    "sessions.session": ("Session",),
+    "sessions.sessions": ("Sessions", "sessions"),
     "sessions.statistics": ("Statistics", "StreamAttribute"),
     "sessions.stream": ("Stream",),
     "switches": ("set_testing",),

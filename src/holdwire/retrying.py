@@ -1,4 +1,4 @@
-"""``RetryPolicy`` and ``Retrier``: the attempts of one request, on tenacity's stop and wait strategies.
+"""Retries on tenacity's stop and wait strategies: ``RetryPolicy`` for requests, ``ReconnectPolicy`` for sessions.
 
 The only importer of tenacity and the only place that sleeps between attempts. What may be repeated is decided by
 ``policy.retry``; here its verdict meets the stop rule, the pause, the budget and the deadline. Not responsible for
@@ -15,20 +15,23 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import tenacity
 
-from .policy.backoff import CONNECT_ROUNDS, connect_pause
+from .policy.backoff import CONNECT_ROUNDS, Backoff, connect_pause
 from .policy.budget import RetryBudget
 from .policy.kind import Kind
+from .policy.reconnect import SOON, Then, after
 from .policy.retry import History, RetryAction, Rules, decide, permit
 from .switches import testing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .policy.budget import Budget
     from .policy.failure import Failure
+    from .policy.kind import Category
+    from .policy.reconnect import Step
     from .policy.retry import Outcome, Verdict
 
-__all__ = ["Retrier", "RetryPolicy", "pause"]
+__all__ = ["ReconnectPolicy", "Reconnector", "Retrier", "RetryPolicy", "pause"]
 
 _LEAST_ATTEMPT: Final = 0.001
 """Seconds below which another attempt makes no sense before a deadline."""
@@ -225,7 +228,7 @@ class Retrier:
             delay = connect_pause(
                 self.history.connect_rounds,
                 spent=self.history.connect_pauses,
-                dice=random.random(),  # noqa: S311 - jitter, not a secret
+                dice=_dice(),
                 of=self._rules.connect_rounds,
             )
         else:
@@ -245,3 +248,151 @@ def _ended(number: int, error: BaseException | None) -> tenacity.Future:
     else:
         future.set_exception(error)
     return future
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconnectPolicy:
+    """How long a session pauses before it connects again, and when it gives up.
+
+    ``wait`` is any tenacity strategy; without one the pauses are ``backoff``'s. ``waits`` are strategies for single
+    kinds or categories of failure; None in it means to stop there. ``stop`` is any tenacity strategy; by default
+    sessions come back without end, unless a failure is hopeless (certificate, permission, a name that never was).
+
+    Attempts are counted anew, as both strategies see them, only after a session was stable for max(10 s, the last
+    pause), or has handled a message (``Session.boundary``): a bare handshake proves nothing.
+
+    Raises:
+        TypeError: A strategy cannot be called.
+    """
+
+    wait: Callable[[Any], float] | None = None
+    stop: Callable[[Any], bool] = tenacity.stop_never
+    waits: Mapping[Kind | Category, Callable[[Any], float] | None] = field(default_factory=dict)
+    backoff: Backoff = field(default_factory=Backoff)
+
+    def __post_init__(self) -> None:
+        strategies: dict[str, object] = {"wait": self.wait, "stop": self.stop}
+        strategies |= {f"waits[{key}]": strategy for key, strategy in self.waits.items()}
+        for name, strategy in strategies.items():
+            if strategy is not None and not callable(strategy):
+                message = f"ReconnectPolicy: {name} must be a tenacity strategy, for example tenacity.wait_fixed(5)"
+                raise TypeError(message)
+
+
+class Reconnector:
+    """The pauses of one series of sessions, and the sleep of each."""
+
+    __slots__ = ("_alarm", "_last", "_names_may_appear", "_policy", "_state", "_woken", "attempts", "known")
+
+    def __init__(self, policy: ReconnectPolicy, *, names_may_appear: bool = False) -> None:
+        self._policy = policy
+        self._names_may_appear = names_may_appear
+        self._last: float | None = None
+        self._state: tenacity.RetryCallState | None = None
+        self._alarm: anyio.Event | None = None
+        self._woken = False
+        self.attempts = 0
+        """Failures in a row."""
+        self.known = False
+        """Whether there was a session."""
+
+    @property
+    def last_pause(self) -> float:
+        """The latest pause in seconds."""
+        return self._last or 0.0
+
+    def attempt_failed(self, failure: Failure | None, error: BaseException) -> tuple[float, str | None]:
+        """The pause that follows an attempt, or the reason to stop."""
+        step = after(failure, known=self.known, names_may_appear=self._names_may_appear)
+        return self._judge(step, failure, error)
+
+    def session_ended(
+        self, failure: Failure | None, *, up_for: float, heard: bool, silent: bool, recycled: bool = False
+    ) -> tuple[float, str | None]:
+        """The pause that follows a session, or the reason to stop.
+
+        Args:
+            failure: Why it ended.
+            up_for: For how many seconds it was up.
+            heard: Whether it has handled a message.
+            silent: Whether the peer has sent nothing at all.
+            recycled: Whether we ended it to make a new one.
+        """
+        self.known = True
+        if recycled:
+            failure = None
+        anew = recycled or self._policy.backoff.starts_over(up_for, last=self._last, heard=heard)
+        if anew:
+            self.attempts = 0
+            self._last = self._state = None
+        step = after(failure, up_for=up_for, silent=silent and not anew, known=True)
+        return self._judge(step, failure, None, at_once=anew, spread=not recycled)
+
+    def _judge(
+        self,
+        step: Step,
+        failure: Failure | None,
+        error: BaseException | None,
+        *,
+        at_once: bool = False,
+        spread: bool = True,
+    ) -> tuple[float, str | None]:
+        policy = self._policy
+        strategy = policy.wait
+        if failure is not None:
+            key = next((key for key in (failure.kind, failure.category) if key in policy.waits), None)
+            if key is not None:
+                strategy = policy.waits[key]
+                if strategy is None:
+                    return 0.0, f"the policy says to stop at {key}"
+                step = replace(step, then=Then.PAUSE)
+        if step.then is Then.STOP:
+            return 0.0, step.reason
+        if at_once:
+            return (policy.backoff.after_stable(_dice()) if spread else 0.0), None
+        self.attempts += 1
+        overloaded = step.then is Then.LONG_PAUSE
+        state = self._attempt(error)
+        if strategy is None:
+            pause = policy.backoff.next(self._last, dice=_dice(), overloaded=overloaded)
+        else:
+            pause = max(float(strategy(state)), SOON * (1 + _dice()) if overloaded else 0.0)
+        self._last = state.upcoming_sleep = pause
+        if policy.stop(state):
+            return 0.0, f"the stop rule ended it after {self.attempts} failures in a row"
+        state.idle_for += pause
+        return pause, None
+
+    def _attempt(self, error: BaseException | None) -> tenacity.RetryCallState:
+        state = self._state
+        if state is None:
+            retrying = tenacity.Retrying(stop=self._policy.stop)
+            state = self._state = tenacity.RetryCallState(retry_object=retrying, fn=None, args=(), kwargs={})
+        state.attempt_number = self.attempts
+        state.outcome_timestamp = time.monotonic()
+        state.outcome = _ended(self.attempts, error)
+        return state
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, until ``wake``; even without a delay the caller can be cancelled here."""
+        self._alarm = anyio.Event()
+        if self._woken:
+            self._alarm.set()
+        with anyio.move_on_after(seconds):
+            await self._alarm.wait()
+        self._alarm = None
+        self._woken = False
+
+    def wake(self) -> None:
+        """End the pause, or skip the next one."""
+        self._woken = True
+        if self._alarm is not None:
+            self._alarm.set()
+
+    def up(self) -> None:
+        """There is a session: whoever called ``wake`` has what they wanted."""
+        self._woken = False
+
+
+def _dice() -> float:
+    return random.random()  # noqa: S311 - jitter, not a secret

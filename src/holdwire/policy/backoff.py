@@ -30,7 +30,6 @@ def connect_pause(rounds: int, *, spent: float, dice: float, of: int = CONNECT_R
     return max(0.0, step / 2 + dice * step / 2)
 
 
-_AFTER_STABLE: Final = 0.25
 _AFTER_OVERLOAD: Final = 1.0
 _STABLE: Final = 10.0
 
@@ -39,7 +38,8 @@ _STABLE: Final = 10.0
 class Backoff:
     """The pauses of a session that reconnects: decorrelated jitter between ``base`` and ``cap`` seconds.
 
-    The next delay is random between min(last, a third of the cap) and min(3 * last, cap).
+    The next delay is random between min(last, a third of the cap) and min(3 * last, cap). ``spread`` seconds are what
+    the first reconnects after a stable time are spread over; 5 suits a fleet.
 
     Raises:
         TypeError: A value is not a number.
@@ -48,19 +48,22 @@ class Backoff:
 
     base: float = 1.0
     cap: float = 30.0
+    spread: float = 0.25
 
     def __post_init__(self) -> None:
         check_seconds("Backoff", "base", self.base, least=0.001, hint="1 is the default")
         check_seconds("Backoff", "cap", self.cap, least=self.base, hint="cap is the longest pause, base the first")
+        check_seconds("Backoff", "spread", self.spread, least=0, hint="0 reconnects at once")
 
     def after_stable(self, dice: float) -> float:
-        """The pause before the first reconnect after a connection that was stable: none, but spread over 250 ms."""
-        return _AFTER_STABLE * dice
+        """The pause before the first reconnect after a connection that was stable: none, but for the spread."""
+        return self.spread * dice
 
     def next(self, last: float | None, *, dice: float, overloaded: bool = False) -> float:
         """The pause after ``last`` (None for the first one).
 
-        ``overloaded`` is a peer that said so (ENHANCE_YOUR_CALM, 429, 503, refused right after accept): at least 1 s.
+        ``overloaded`` is a peer that said so (ENHANCE_YOUR_CALM, 429, 503, refused right after accept): at least 1 to
+        2 s, because those whom it refused together must not come back together.
         """
         if last is None:
             delay = self.base * (0.5 + dice / 2)
@@ -69,7 +72,7 @@ class Backoff:
             last = max(last, self.base / 2)
             low, high = min(last, self.cap / 3), min(3 * last, self.cap)
             delay = low + dice * (high - low)
-        return max(delay, _AFTER_OVERLOAD) if overloaded else delay
+        return max(delay, _AFTER_OVERLOAD * (1 + dice)) if overloaded else delay
 
     def starts_over(self, up_for: float, *, last: float | None, heard: bool = False) -> bool:
         """Whether a connection that was up for ``up_for`` seconds lets the pauses begin anew.

@@ -33,18 +33,18 @@ class Connecting:
     """What ``connect`` returns: nothing has happened yet."""
 
     def __init__(self, opener: Opener, heartbeat: Heartbeat | None, timeout: float | None) -> None:
-        self._opener = opener
-        self._heartbeat = heartbeat
-        self._timeout = timeout
+        self.opener = opener
+        self.heartbeat = heartbeat
+        self.timeout = timeout
         self._stream: Stream | None = None
 
     def __await__(self) -> Generator[None, None, Stream]:
         return self._open().__await__()
 
     async def _open(self) -> Stream:
-        opener = self._opener
+        opener = self.opener
         try:
-            wire = await opener.open(self._timeout)
+            wire = await opener.open(self.timeout)
         except HoldwireError as exc:
             if exc.setup is not None:
                 tell_setup(exc.setup, opener.notify, final=True)
@@ -53,7 +53,7 @@ class Connecting:
             wire,
             notify=opener.notify,
             keepalive=opener.keepalive,
-            heartbeat=self._heartbeat,
+            heartbeat=self.heartbeat,
             context=copy_context(),
         )
 

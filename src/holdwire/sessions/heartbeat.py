@@ -195,6 +195,17 @@ class Beat:
             self.answered += 1
             self._tell_answered(rtt)
 
+    def probe_now(self) -> None:
+        """Probe without waiting for an interval to pass."""
+        owner = self._owner()
+        if owner is not None:
+            try:
+                due = self._probe(owner, time.monotonic())
+            except HoldwireError:
+                owner.on_failure()
+            else:
+                self._ticker.add(self, due)
+
     def stop(self) -> None:
         """Beat no more; may be called again."""
         self._ticker.discard(self)

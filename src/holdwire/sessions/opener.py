@@ -85,6 +85,7 @@ class Opener:
             self._context = _default_context(tuple(alpn))
         chosen = profile if isinstance(profile, Profile) else named_profile(profile)
         self.keepalive = chosen.keepalive if keepalive == "profile" else keepalive
+        self.names_may_appear = chosen.names_may_appear
         self.notify = Observers((default_observer(), *observers))
         self._name = server_hostname or self.target.host
         self._truncation: Truncation = tls_truncation
