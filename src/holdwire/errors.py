@@ -131,7 +131,12 @@ class LocalProtocolError(HoldwireError, ValueError):
 
 
 class ProxyError(HoldwireError):
-    """The proxy refused to open a tunnel."""
+    """The proxy opened no tunnel: it refused, broke its protocol, or its connection was lost.
+
+    ``status`` is what an HTTP proxy answered.
+    """
+
+    status: int | None = None
 
 
 class UnsupportedProtocol(HoldwireError, ValueError):

@@ -158,6 +158,19 @@ async def test_a_host_where_nothing_listens_is_a_connect_error_that_names_it(see
             await http.get(url)
 
 
+async def test_a_refused_connect_is_told_once_for_each_attempt(seen: Seen) -> None:
+    with ChaosServer() as server:
+        url = server.url
+    holdwire.set_testing(attempts=3)
+    try:
+        async with httpx.AsyncClient(transport=holdwire.ResilientTransport(observers=[seen])) as http:
+            with pytest.raises(httpx.ConnectError):
+                await http.get(url)
+    finally:
+        holdwire.set_testing(enabled=False)
+    assert [failure.attempts for failure in seen.failures] == [1, 2, 3]
+
+
 async def test_a_read_time_out_is_surfaced_and_not_retried(server: ChaosServer, seen: Seen) -> None:
     async with client(server, seen) as http:
         server.script("response:0 stall", path="/slow")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..net.runtime import Runtime
     from .h2_settings import Http2Settings
     from .messages import Request, Response
+    from .proxy import Proxy
 
 __all__ = ["ClientSettings", "HttpClient"]
 
@@ -56,6 +57,7 @@ class ClientSettings:
     http1: bool = True
     http2: Http2Settings | None = None
     """None for HTTP/1.1 alone."""
+    proxy: Proxy | None = None
 
 
 class _Lane:
@@ -93,6 +95,8 @@ class HttpClient:
         lane = self._lane
         if lane is None or not lane.runtime.is_current():
             lane = self._find_lane()
+        if self.settings.proxy is not None:
+            self.settings.proxy.prepare(request)
         return await lane.exchange.send(request)
 
     def open(self) -> None:
@@ -154,6 +158,7 @@ class HttpClient:
             socket_options=settings.socket_options,
             http1=settings.http1,
             http2=settings.http2,
+            proxy=settings.proxy,
         )
         pool = Pool(
             connector.connect,

@@ -2,7 +2,7 @@
 
 The whole of it happens within the attempt's connect time-out. What was tried is told as one ``ConnectionSetUp``; when
 no connection came about it travels on the exception, because whether an attempt follows is not decided here.
-Not responsible for retries, for the pool, or for how a proxy is talked to (``proxy``).
+Not responsible for retries, for the pool, or for what a proxy is asked (``proxy``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..net.dial import dial, dial_unix
 from ..policy.phase import Phase
 from ..tls.stream import TLSStream
 from .http11 import Http11Connection
+from .trace import Traced
 
 if TYPE_CHECKING:
     import ssl
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .connection import Attempt, HttpConnection
     from .h2_settings import Http2Settings
     from .messages import Origin, Request
+    from .proxy import Proxy
 
 __all__ = ["Connector"]
 
@@ -54,6 +56,7 @@ class Connector:
         socket_options: Sequence[tuple[Any, ...]] = (),
         http1: bool = True,
         http2: Http2Settings | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._tls_context = tls_context
         self._sessions = sessions
@@ -67,6 +70,7 @@ class Connector:
         self._socket_options = socket_options
         self._http1 = http1
         self._http2 = http2
+        self._proxy = proxy
 
     def sharable(self, origin: Origin) -> bool:
         """Whether a connection to ``origin`` may turn out to be HTTP/2."""
@@ -74,7 +78,7 @@ class Connector:
 
     def _offers_http2(self, origin: Origin) -> bool:
         http2 = self._http2
-        if http2 is None or origin.upgradable:
+        if http2 is None or origin.upgradable or (self._proxy is not None and self._proxy.forwards(origin)):
             return False
         return not (self._http1 and http2.memory.requires_http11(origin))
 
@@ -137,87 +141,148 @@ class Connector:
         return connection
 
     async def _open(self, request: Request, deadline: float | None, steps: list[SetupStep]) -> Wire:
+        """Dial, go through the proxy, and secure what has to be."""
         origin = request.origin
+        proxy = self._proxy
         dialled = await self._dial(request, deadline, steps)
         steps.extend(dialled.steps)
-        stream = dialled.stream
+        wire: Wire = dialled.stream
+        if proxy is not None:
+            wire = await self._pass_proxy(proxy, wire, request, deadline, steps)
         if not origin.secure:
-            return stream
-        context = self._tls_context()
-        name = origin.server_name or origin.host
-        key = self._sessions.key(context, name)
-        began = time.time_ns()
-        info = {"ssl_context": context, "server_hostname": name, "timeout": request.timeouts.connect}
-        if request.trace is not None:
-            await request.trace("connection.start_tls.started", info)
-        try:
-            secured = await TLSStream.connect(
-                stream,
-                context=context,
-                server_hostname=name,
-                session=self._sessions.get(key),
-                timeout=_left(deadline),
-                protocols=self._protocols(origin),
+            return wire
+        return await self._secure(
+            wire,
+            request,
+            context=self._tls_context(),
+            name=origin.server_name or origin.host,
+            protocols=self._protocols(origin),
+            phase=Phase.TLS_HANDSHAKE,
+            prefix="connection" if proxy is None else "socks" if proxy.is_socks else "proxy",
+            deadline=deadline,
+            steps=steps,
+        )
+
+    async def _pass_proxy(
+        self, proxy: Proxy, wire: Wire, request: Request, deadline: float | None, steps: list[SetupStep]
+    ) -> Wire:
+        """What ``proxy`` makes of the connection to it: TLS with the proxy itself, then a tunnel if one is needed."""
+        if proxy.tls_context is not None:
+            wire = await self._secure(
+                wire,
+                request,
+                context=proxy.tls_context(),
+                name=proxy.host,
+                protocols=("http/1.1",),
+                phase=Phase.PROXY,
+                prefix="connection",
+                deadline=deadline,
+                steps=steps,
             )
+        if proxy.forwards(request.origin):
+            return wire
+        began = time.time_ns()
+        try:
+            await proxy.open_tunnel(wire, request, deadline)
         except HoldwireError as exc:
-            stream.abort()
-            if exc.failure is not None:
-                self._memory.failed(_address_of(dialled), time.monotonic())
-            if isinstance(exc, ConnectFailed):
-                exc.address_left = dialled.address_left
-            steps.append(_step(Phase.TLS_HANDSHAKE, began, dialled, failure=exc))
-            if request.trace is not None:
-                await request.trace("connection.start_tls.failed", {"exception": exc})
+            steps.append(_step(Phase.PROXY, began, wire, failure=exc))
+            wire.abort()
             raise
         except BaseException:
-            stream.abort()
+            wire.abort()
+            raise
+        steps.append(_step(Phase.PROXY, began, wire))
+        return wire
+
+    async def _secure(
+        self,
+        wire: Wire,
+        request: Request,
+        *,
+        context: ssl.SSLContext,
+        name: str,
+        protocols: tuple[str, ...],
+        phase: Phase,
+        prefix: str,
+        deadline: float | None,
+        steps: list[SetupStep],
+    ) -> Wire:
+        """TLS over ``wire``; ``phase`` says whether it is the origin at its other end, or the proxy."""
+        key = self._sessions.key(context, name, proxy=None if self._proxy is None else self._proxy.name)
+        began = time.time_ns()
+        info = {"ssl_context": context, "server_hostname": name, "timeout": request.timeouts.connect}
+        try:
+            async with Traced(request.trace, f"{prefix}.start_tls", info) as step:
+                secured = await TLSStream.connect(
+                    wire,
+                    context=context,
+                    server_hostname=name,
+                    session=self._sessions.get(key),
+                    timeout=_left(deadline),
+                    protocols=protocols,
+                )
+                step.result = secured
+        except HoldwireError as exc:
+            error = _of_the_proxy(exc) if phase is Phase.PROXY else exc
+            if exc.failure is not None and (self._proxy is None or phase is Phase.PROXY):
+                self._memory.failed(wire.peer or "", time.monotonic())  # through a tunnel it is not the address's fault
+            steps.append(_step(phase, began, wire, failure=error))
+            wire.abort()
+            if error is exc:
+                raise
+            raise error from exc
+        except BaseException:
+            wire.abort()
             raise
         secured.on_session = self._sessions.keeper(key)
-        steps.append(_step(Phase.TLS_HANDSHAKE, began, dialled))
-        if request.trace is not None:
-            await request.trace("connection.start_tls.complete", {"return_value": secured})
+        steps.append(_step(phase, began, wire))
         return secured
 
     async def _dial(self, request: Request, deadline: float | None, steps: list[SetupStep]) -> Dialled:
         origin = request.origin
-        trace = request.trace
-        unix = self._uds is not None
-        name = "connection.connect_unix_socket" if unix else "connection.connect_tcp"
-        if trace is not None:
-            info: dict[str, Any] = {"timeout": request.timeouts.connect, "socket_options": self._socket_options or None}
-            info |= (
-                {"path": self._uds}
-                if unix
-                else {"host": origin.host, "port": origin.port, "local_address": self._local_address}
-            )
-            await trace(f"{name}.started", info)
+        name, info = self._dial_info(request)
         try:
-            if self._uds is not None:
-                dialled = await dial_unix(
-                    self._uds,
-                    host=origin.host,
-                    port=origin.port,
-                    socket_options=self._socket_options,
-                    timeout=_left(deadline),
-                )
-            else:
-                dialled = await dial(
-                    origin.host,
-                    origin.port,
-                    keepalive=self._keepalive,
-                    local_address=self._local_address,
-                    socket_options=self._socket_options,
-                    timeout=_left(deadline),
-                    memory=self._memory,
-                )
+            async with Traced(request.trace, name, info) as step:
+                if self._uds is not None:
+                    dialled = await dial_unix(
+                        self._uds,
+                        host=origin.host,
+                        port=origin.port,
+                        socket_options=self._socket_options,
+                        timeout=_left(deadline),
+                    )
+                else:
+                    target = self._proxy or origin
+                    dialled = await dial(
+                        target.host,
+                        target.port,
+                        keepalive=self._keepalive,
+                        local_address=self._local_address,
+                        socket_options=self._socket_options,
+                        timeout=_left(deadline),
+                        via=None if self._proxy is None else self._proxy.name,
+                        memory=self._memory,
+                        origin=(origin.host, origin.port),
+                    )
+                step.result = dialled.stream
         except (ConnectFailed, DeadlineExceeded) as exc:
             steps.extend(exc.steps)
-            if trace is not None:
-                await trace(f"{name}.failed", {"exception": exc})
             raise
-        if trace is not None:
-            await trace(f"{name}.complete", {"return_value": dialled.stream})
         return dialled
+
+    def _dial_info(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """How a trace hook is told of the dial: httpcore's name and arguments."""
+        timeout = request.timeouts.connect
+        options = self._socket_options or None
+        if self._uds is not None:
+            info: dict[str, Any] = {"path": self._uds, "timeout": timeout, "socket_options": options}
+            return "connection.connect_unix_socket", info
+        target = self._proxy or request.origin
+        info = {"host": target.host, "port": target.port}
+        if self._proxy is not None and self._proxy.is_socks:
+            return "socks.connect_tcp", info | {"timeout": timeout}
+        info |= {"local_address": self._local_address, "timeout": timeout, "socket_options": options}
+        return "connection.connect_tcp", info
 
     def _told(
         self,
@@ -245,8 +310,18 @@ def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(deadline - time.monotonic(), 0.0)
 
 
-def _step(phase: Phase, began: int, dialled: Dialled, *, failure: HoldwireError | None = None) -> SetupStep:
-    facts = dialled.stream.facts()
+def _of_the_proxy(exc: HoldwireError) -> HoldwireError:
+    """What ``exc``, from the TLS handshake with the proxy itself, is called: nobody shall look for it at the origin."""
+    if exc.failure is None:
+        return exc
+    failure = exc.failure.evolve(phase=Phase.PROXY, detail="in the TLS handshake with the proxy itself")
+    if isinstance(exc, DeadlineExceeded):
+        return DeadlineExceeded(limit="connect", failure=failure)
+    return ConnectFailed(failure=failure)
+
+
+def _step(phase: Phase, began: int, wire: Wire, *, failure: HoldwireError | None = None) -> SetupStep:
+    facts = wire.facts()
     return SetupStep(
         phase=phase,
         began=began,
@@ -255,7 +330,3 @@ def _step(phase: Phase, began: int, dialled: Dialled, *, failure: HoldwireError 
         peer_port=facts.get("peer_port"),
         failure=None if failure is None else failure.failure,
     )
-
-
-def _address_of(dialled: Dialled) -> str:
-    return dialled.stream.facts().get("peer") or ""

@@ -23,6 +23,7 @@ from ..errors import (
     DeadlineExceeded,
     HoldwireError,
     LocalProtocolError,
+    ProxyError,
     UnsupportedProtocol,
 )
 from ..events import FailureRecorded, RequestRetried
@@ -153,7 +154,7 @@ class Exchange:
         verdict, delay = retrier.judge(self._outcome(request, attempt, error), error)
         if error.failure is not None:
             number = retrier.attempts - verdict.retries
-            error.failure = error.failure.evolve(safe_to_retry=verdict.safe_to_retry, attempts=number)
+            _know(error, error.failure.evolve(safe_to_retry=verdict.safe_to_retry, attempts=number))
         self._tell(request, attempt, error, verdict, retrier, delay)
         if verdict.free_idle:
             self._pool.close_idle()
@@ -202,6 +203,7 @@ class Exchange:
             first_stream=attempt.first_stream,
             goaway_error=attempt.goaway_error,
             answered=attempt.received > 0,
+            status=exc.status if isinstance(exc, ProxyError) else None,
             other_address_left=isinstance(exc, ConnectFailed) and exc.address_left,
             **self._of_request(request),
         )
@@ -366,6 +368,16 @@ class _BodyWatch:
                 attempt=exc.attempts,
             )
         )
+
+
+def _know(error: HoldwireError, failure: Failure) -> None:
+    """Put what is known now in the place of the error's failure, in the step that failed too: it is one failure."""
+    setup = error.setup
+    if setup is not None:
+        known = error.failure
+        steps = tuple(replace(step, failure=failure) if step.failure is known else step for step in setup.steps)
+        error.setup = replace(setup, steps=steps)
+    error.failure = failure
 
 
 def _summary(error: HoldwireError) -> str:

@@ -40,6 +40,7 @@ _KNOWN_LIMIT: Final = 1024
 _known_names: dict[bytes, int] = {}
 """What headers seen before are to the framing: servers send the same few names, in the same spelling."""
 _NAME: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
+_STATUS_LINE: Final = b"HTTP/"
 _KEEP_ALIVE: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
 
 
@@ -174,6 +175,8 @@ class ResponseReader:
         self._pending += data
         end = self._pending.find(b"\r\n\r\n")
         if end < 0:
+            if not _STATUS_LINE.startswith(self._pending[: len(_STATUS_LINE)]):
+                raise Violation("it does not begin with a status line")
             if len(self._pending) > MAX_HEAD:
                 raise Violation(f"the head of the response is larger than {MAX_HEAD // 1024} KiB")
             return

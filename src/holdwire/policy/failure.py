@@ -96,8 +96,10 @@ class Failure:
 
     @property
     def endpoint(self) -> str:
-        """The peer as a person would write it: ``host:port (address)``."""
+        """The peer as a person would write it: ``host:port (address)``, ``host:port through the proxy ...``."""
         name = f"{self.host}:{self.port}" if self.port is not None else (self.host or "")
+        if self.via is not None:
+            name += f" through the proxy {self.via}"
         if not self.peer or self.peer == self.host:
             return name or self.peer or "unknown peer"
         return f"{name} ({self.peer})" if name else self.peer

@@ -33,7 +33,6 @@ _CLASSES: Final[tuple[tuple[type[HoldwireError], str], ...]] = (
     (RemoteProtocolError, "RemoteProtocolError"),
     (LocalProtocolError, "LocalProtocolError"),
     (UnsupportedProtocol, "UnsupportedProtocol"),
-    (HoldwireError, "NetworkError"),
 )
 _EVIDENCE: Final[dict[str, Any]] = {"failure": None, "safe_to_retry": False, "delivery": None, "attempts": 0}
 """What the family's exceptions carry for a retry layer above, and what it is where nothing is known."""
@@ -51,6 +50,7 @@ class Family:
         self.name: str = client.__name__
         self.byte_stream: type[Any] = client.ByteStream
         self.transport: Any = client.AsyncHTTPTransport
+        self.proxy: Any = client.Proxy
         self._client = client
         self._core = core
         self._errors: dict[str, type[Exception]] = {}
@@ -88,7 +88,7 @@ class Family:
         if isinstance(exc, DeadlineExceeded):
             name = _TIMEOUTS.get(exc.limit, "ReadTimeout")
         else:
-            name = next(name for kind, name in _CLASSES if isinstance(exc, kind))
+            name = next((name for kind, name in _CLASSES if isinstance(exc, kind)), "NetworkError")
         translated = self.error(name)(str(exc))
         translated.__dict__.update({key: getattr(exc, key) for key in _EVIDENCE})
         return translated

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..events import Observer
+    from ..http.proxy import Proxy
     from ..policy.settings import Heartbeat, Keepalive, PoolPolicy
 
 __all__ = ["Unset", "client_settings"]
@@ -44,6 +45,7 @@ def client_settings(
     http1: bool,
     http2: bool,
     limits: Any,
+    proxy: Proxy | None,
     retries: object,
     uds: str | None,
     local_address: str | None,
@@ -70,6 +72,9 @@ def client_settings(
     if uds is not None and local_address is not None:
         message = "uds and local_address do not go together: a Unix socket has no source address"
         raise ValueError(message)
+    if uds is not None and proxy is not None:
+        message = "uds and proxy do not go together: what listens on the Unix socket is connected to directly"
+        raise ValueError(message)
     _check_versions(http1=http1, http2=http2)
     chosen = profile if isinstance(profile, Profile) else named_profile(profile or "default")
     policy = pool if pool is not None else chosen.pool()
@@ -93,6 +98,7 @@ def client_settings(
         socket_options=tuple(socket_options or ()),
         http1=http1,
         http2=_http2(chosen, heartbeat, keepalive, policy) if http2 else None,
+        proxy=proxy,
     )
 
 

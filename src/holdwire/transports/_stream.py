@@ -14,13 +14,12 @@ from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSAttribute
 
 from ..errors import DeadlineExceeded, HoldwireError
-from ..net.stream import SocketStream
 from ..net.wire import Look
-from ..tls.stream import TLSOverStream, TLSStream
+from ..tls.stream import TLSStream
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from ..net.wire import Wire
     from ._family import Family
@@ -60,9 +59,8 @@ class NetworkStream:
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> NetworkStream:
         """TLS on top of this stream."""
-        kind = TLSStream if isinstance(self.wire, SocketStream) else TLSOverStream
         with self._mapped("ConnectError", "ConnectTimeout"):
-            secured = await kind.connect(
+            secured = await TLSStream.connect(
                 self.wire, context=ssl_context, server_hostname=server_hostname or "", timeout=timeout
             )
         return NetworkStream(self._family, secured)
@@ -75,7 +73,7 @@ class NetworkStream:
         return None if attribute is None else self.wire.extra(attribute, None)  # noqa: S610 - anyio's typed attributes, no database
 
     @contextlib.contextmanager
-    def _mapped(self, error: str, timeout: str) -> Iterator[None]:
+    def _mapped(self, error: str, timeout: str) -> Generator[None]:
         try:
             yield
         except DeadlineExceeded as exc:

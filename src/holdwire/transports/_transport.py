@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from ..http.client import HttpClient
 from ..switches import is_off
 from ._adapter import Adapter
+from ._proxy import proxy_of
 from ._settings import UNSET, Unset, client_settings
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Resilient:
     Raises:
         ImportError: ``http2=True`` without the package h2 (``pip install holdwire[http2]``).
         TypeError, ValueError: An argument is wrong; the message names it and says what to give.
+        ImportError: A SOCKS proxy without the package socksio (``pip install holdwire[socks]``).
     """
 
     _family: ClassVar[Family]
@@ -75,6 +77,7 @@ class Resilient:
             http1=http1,
             http2=http2,
             limits=limits,
+            proxy=proxy_of(family, proxy),
             retries=retries,
             uds=uds,
             local_address=local_address,
