@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from holdwire.events import ConnectionSetUp, FailureRecorded, SetupStep
 from holdwire.policy.failure import Failure, TlsDetail
-from holdwire.policy.kind import Category, FaultSide, Kind
+from holdwire.policy.kind import Category, Confidence, FaultSide, Kind
 from holdwire.policy.phase import Delivery, Phase, Sent
 from holdwire.policy.retry import Evidence, RetryAction, Verdict
 from holdwire.policy.tcp_info import TcpInfo, TcpState
@@ -83,6 +83,7 @@ def full_failure(**changes: Any) -> Failure:
     """A failure of which everything is known."""
     values: dict[str, Any] = {
         "cause": CAUSE,
+        "confidence": Confidence.LIKELY,
         "remedy": REMEDY,
         "tls": TLS,
         "fault_side": FaultSide.PEER,

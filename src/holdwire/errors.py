@@ -62,6 +62,12 @@ class HoldwireError(Exception):
         """What became of the request's bytes; None where no request was sent or nobody knows."""
         return None if self.failure is None else self.failure.delivery
 
+    def explain(self, failure: Failure) -> None:
+        """``failure`` tells the same and says better what caused it: so does the message then."""
+        before, self.failure = self.failure, failure
+        if before is not None and before.cause != failure.cause and self.args:
+            self.args = (str(self.args[0]).replace(str(before), str(failure)), *self.args[1:])
+
     @property
     def safe_to_retry(self) -> bool:
         """Whether sending the request again cannot execute it twice; False when that is not known."""

@@ -245,3 +245,45 @@ async def test_what_a_closed_and_forgotten_client_counted_stays_counted(server: 
     gc.collect()
     assert memory.number("holdwire.requests", holdwire__outcome="ok") == 1
     assert memory.number("holdwire.connection.closed", holdwire__close__reason="aclose") == 1
+
+
+# --- causes ---
+
+
+async def test_the_exception_and_the_span_say_the_same_cause_in_the_light_of_what_happened_before(
+    server: ChaosServer, memory: Memory
+) -> None:
+    server.script("request:0 fin")
+    server.script("request:0 fin")
+    server.script("request:0 fin")
+    async with client(server, retry=None) as http:
+        for _ in range(3):
+            with pytest.raises(httpx.RemoteProtocolError) as caught:
+                await http.post("/x", content=b"1")
+    told = [attributes(span) for span in failures(memory)]
+    assert len(told) == 3
+    assert "3 times in a row" in told[-1]["holdwire.cause"]
+    assert told[-1]["holdwire.cause.confidence"] == "likely"
+    assert told[0]["holdwire.cause.confidence"] == "possible"
+    known = holdwire.failure_of(caught.value)
+    assert known is not None
+    assert known.cause == told[-1]["holdwire.cause"]
+    assert f"Likely cause: {known.cause} {known.remedy}" in str(caught.value)
+
+
+async def test_explicit_limits_are_never_touched_by_what_was_learnt() -> None:
+    policy = holdwire.PoolPolicy(learn="apply")
+    learning = holdwire.ResilientTransport(pool=policy)
+    told = holdwire.ResilientTransport(pool=policy, limits=httpx.Limits(keepalive_expiry=30))
+    assert learning._client.settings.limits.learn
+    assert not told._client.settings.limits.learn
+
+
+async def test_a_failed_connect_is_told_once_with_its_cause(memory: Memory) -> None:
+    with ChaosServer(tls=False) as server:
+        url = server.url
+    async with httpx.AsyncClient(transport=holdwire.ResilientTransport(retry=None)) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(url)
+    assert len(failures(memory)) == 1
+    assert memory.number("holdwire.connection.failures") == 1

@@ -275,8 +275,8 @@ def test_a_lost_request_is_one_warning_and_a_recovered_one_is_information(caplog
     assert levels == ["INFO", "WARNING", "INFO", "INFO", "WARNING"]
     first, second, third = (record.getMessage() for record in caplog.records[:3])
     assert first == (
-        "recv: ECONNRESET (errno 104) in phase response_wait with api.example:443 (192.0.2.7). The server closed the "
-        "connection just before the request arrived. Nothing to do. "
+        "recv: ECONNRESET (errno 104) in phase response_wait with api.example:443 (192.0.2.7). Likely cause: The "
+        "server closed the connection just before the request arrived. Nothing to do. "
         "[attempt 1 retried: a reused connection ended before any response byte]"
     )
     assert second.endswith("[attempt 2 not retried: the request may have been processed]")

@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..events import FailureRecorded, RequestRetried
 from ..policy import diagnosis
+from ..policy.idle_limit import YOUNG
 from ..policy.kind import Kind
 from ..policy.outcome import Outcome, has_retrier, is_idempotent
 from ..policy.phase import Phase, Sent
@@ -108,6 +109,8 @@ class Exchange:
                 fresh, delay = self._after_error(request, attempt, exc, retrier)
             else:
                 connection.last_context = request.context
+                if attempt.idle_before >= YOUNG:
+                    pool.memory.survived(request.origin, idle=attempt.idle_before)
                 response.body.on_end = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
                 if response.status not in self._statuses:
                     return response
@@ -154,7 +157,8 @@ class Exchange:
         verdict, delay = retrier.judge(self._outcome(request, attempt, error), error)
         if error.failure is not None:
             number = retrier.attempts - verdict.retries
-            _know(error, error.failure.evolve(safe_to_retry=verdict.safe_to_retry, attempts=number))
+            explained = self._pool.explain(request.origin, error.failure, attempt.idle_before)
+            _know(error, explained.evolve(safe_to_retry=verdict.safe_to_retry, attempts=number))
         self._tell(request, attempt, error, verdict, retrier, delay)
         if verdict.free_idle:
             self._pool.close_idle()
@@ -356,7 +360,8 @@ class _BodyWatch:
         ended = replace(Outcome.of(exc.failure), response_started=True, idempotent=is_repeatable(request))
         exc.attempts = self._attempt.number
         exc.verdict = decide(ended, History(), Rules())
-        exc.failure = exc.failure.evolve(safe_to_retry=exc.verdict.safe_to_retry, attempts=exc.attempts)
+        explained = self._pool.explain(request.origin, exc.failure, self._attempt.idle_before)
+        exc.explain(explained.evolve(safe_to_retry=exc.verdict.safe_to_retry, attempts=exc.attempts))
         exc.add_note(_summary(exc))
         self._notify(
             FailureRecorded(
@@ -377,7 +382,7 @@ def _know(error: HoldwireError, failure: Failure) -> None:
         known = error.failure
         steps = tuple(replace(step, failure=failure) if step.failure is known else step for step in setup.steps)
         error.setup = replace(setup, steps=steps)
-    error.failure = failure
+    error.explain(failure)
 
 
 def _summary(error: HoldwireError) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 from ..events import FailureRecorded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..events import Observers
     from ..net.runtime import Runtime, TimerHandle
     from ..policy.failure import Failure
@@ -28,27 +30,30 @@ WINDOW: Final = 1.0
 
 
 class IdleDeaths:
-    """See the module."""
+    """See the module. ``explain`` is asked for the cause when the moment is over, and all that belongs to it known."""
 
-    __slots__ = ("_notify", "_runtime", "_timer", "_waiting")
+    __slots__ = ("_explain", "_notify", "_runtime", "_timer", "_waiting")
 
-    def __init__(self, notify: Observers, runtime: Runtime) -> None:
+    def __init__(
+        self, notify: Observers, runtime: Runtime, explain: Callable[[Origin, Failure, float], Failure]
+    ) -> None:
         self._notify = notify
+        self._explain = explain
         self._runtime = runtime
-        self._waiting: dict[tuple[Origin, Kind], FailureRecorded] = {}
+        self._waiting: dict[tuple[Origin, Kind], tuple[FailureRecorded, float]] = {}
         self._timer: TimerHandle | None = None
 
-    def add(self, connection: HttpConnection, failure: Failure) -> None:
-        """``connection``, which no request used, has died of ``failure``."""
+    def add(self, connection: HttpConnection, failure: Failure, idle: float) -> None:
+        """``connection``, which no request had used for ``idle`` seconds, has died of ``failure``."""
         key = (connection.origin, failure.kind)
         first = self._waiting.get(key)
         if first is not None:
-            self._waiting[key] = replace(first, deaths=first.deaths + 1)
+            event, age = first
+            self._waiting[key] = (replace(event, deaths=event.deaths + 1), age)
             return
         now = time.time_ns()
-        self._waiting[key] = FailureRecorded(
-            failure=failure, began=now, ended=now, last_context=connection.last_context
-        )
+        event = FailureRecorded(failure=failure, began=now, ended=now, last_context=connection.last_context)
+        self._waiting[key] = (event, idle)
         if self._timer is None:
             self._timer = self._runtime.call_later(WINDOW, self._window_over)
 
@@ -62,5 +67,5 @@ class IdleDeaths:
             self._timer.cancel()
         self._timer = None
         waiting, self._waiting = self._waiting, {}
-        for event in waiting.values():
-            self._notify(event)
+        for (origin, _), (event, idle) in waiting.items():
+            self._notify(replace(event, failure=self._explain(origin, event.failure, idle)))

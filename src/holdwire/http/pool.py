@@ -35,6 +35,7 @@ from ..policy.phase import Phase
 from ..telemetry import settle
 from .connection import HttpConnection
 from .idle_deaths import IdleDeaths
+from .origin_memory import OriginMemory
 from .origins import CONNECT, Origins, OriginState, OriginStats, Waiter, take_oldest
 from .origins import oldest as oldest_of
 
@@ -70,6 +71,8 @@ class PoolLimits:
     max_idle: int | None = 20
     idle: float | None = 55.0
     max_requests: int | None = None
+    learn: bool = False
+    """Whether an idle limit of the path that was learnt ends connections before it does."""
 
 
 class Pool:
@@ -95,7 +98,8 @@ class Pool:
         self._limits = limits
         self._sharable = sharable
         self._notify = notify
-        self._idle_deaths = IdleDeaths(notify, self.runtime)
+        self.memory = OriginMemory(learn=limits.learn)
+        self._idle_deaths = IdleDeaths(notify, self.runtime, _WeakCallback(self).explain)
         self._origins = Origins(partial(settle, self))
         self._all: dict[HttpConnection, None] = {}
         self._by_idleness: dict[HttpConnection, None] = {}
@@ -191,8 +195,11 @@ class Pool:
     def _is_over(self, connection: HttpConnection, now: float) -> CloseReason | None:
         """Why an idle connection is not to be used again; None if it may be."""
         idle = now - connection.idle_since
-        if (self._limits.idle is not None and idle >= self._limits.idle) or (
-            connection.idle_limit is not None and idle >= connection.idle_limit
+        learnt = self.memory.idle_limit(connection.origin, now) if self._limits.learn else None
+        if (
+            (self._limits.idle is not None and idle >= self._limits.idle)
+            or (connection.idle_limit is not None and idle >= connection.idle_limit)
+            or (learnt is not None and idle >= learnt)
         ):
             return CloseReason.IDLE
         if connection.is_expired(now):
@@ -484,10 +491,11 @@ class Pool:
         closed[reason] = closed.get(reason, 0) + 1
         now = time.monotonic()
         origin = connection.origin
+        self.memory.ended(connection, now, reason, failure, at_rest=idle)
         if idle and failure is not None:
             if failure.category in SPREADING:
                 self.suspect(connection)
-            self._idle_deaths.add(connection, failure)
+            self._idle_deaths.add(connection, failure, now - connection.idle_since)
         self._notify(
             ConnectionClosed(
                 host=origin.host,
@@ -512,7 +520,8 @@ class Pool:
     # --- time ---
 
     def _arm(self) -> None:
-        limit = self._limits.idle
+        limits = (self._limits.idle, self.memory.least_idle_limit)
+        limit = min((one for one in limits if one is not None), default=None)
         if limit is None or not self._by_idleness:
             self._sweeper = None
             return
@@ -563,6 +572,12 @@ class Pool:
         self.close()
 
     # --- being looked at ---
+
+    def explain(self, origin: Origin, failure: Failure, idle: float = 0.0) -> Failure:
+        """``failure`` with its likely cause; its connection had been idle for ``idle`` seconds."""
+        state = self._origins[origin]
+        answers = state.stats.ok + state.stats.recovered
+        return self.memory.explain(origin, failure, idle=idle, answers=answers, idle_ones=state.idle)
 
     def origin_stats(self, origin: Origin) -> OriginStats:
         """The counters of ``origin``."""
@@ -616,3 +631,7 @@ class _WeakCallback:
         pool = self._pool()
         if pool is not None:
             pool.forget_promise(request)
+
+    def explain(self, origin: Origin, failure: Failure, idle: float) -> Failure:
+        pool = self._pool()
+        return failure if pool is None else pool.explain(origin, failure, idle)

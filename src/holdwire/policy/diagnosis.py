@@ -16,7 +16,7 @@ from .failure import Failure
 from .kind import Action, Category, FaultSide, Kind
 from .phase import Phase
 from .taxonomy import Classification, of_eai, of_eof, of_errno, of_tls
-from .words import words_for
+from .words import confidence_in, words_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,4 +189,6 @@ def _failure(known: Classification, phase: Phase, facts: Facts, **more: Any) -> 
         **more,
     }
     cause, remedy = words_for(Failure(**values))
-    return Failure(**values, cause=cause, remedy=remedy)  # cheaper than dataclasses.replace
+    return Failure(
+        **values, cause=cause, remedy=remedy, confidence=confidence_in(known.kind)
+    )  # cheaper than dataclasses.replace

@@ -137,3 +137,29 @@ def window_closed(info: TcpInfo, *, queued: int, dead_after: float) -> Finding:
     if info.probes and silent >= dead_after / 3:
         return Finding(holds=False, reason=f"the window is closed and no ACK came for {silent:.1f} s")
     return Finding(holds=True, reason="the window is closed and the peer answers: it lives and does not read")
+
+
+_LEAST_SEGMENTS: Final = 20
+_FULL_SIZE: Final = 1400
+_ACKED: Final = 2
+_IN_VAIN: Final = 2
+
+
+def loss(info: TcpInfo | None) -> float:
+    """The share of segments that had to be sent again; 0 where too little was sent to tell."""
+    if info is None or not info.snd_mss or not info.bytes_sent or not info.bytes_retrans:
+        return 0.0
+    if info.bytes_sent < info.snd_mss * _LEAST_SEGMENTS:
+        return 0.0
+    return info.bytes_retrans / info.bytes_sent
+
+
+def vanishes_in_full_size(info: TcpInfo, *, queued: int | None) -> bool:
+    """Whether small segments were acknowledged and full-sized ones never, however often they were sent.
+
+    That is how a smaller MTU on the path looks whose ICMP messages are filtered; the handshake of TLS, say, passes.
+    """
+    if not info.snd_mss or info.snd_mss < _FULL_SIZE or queued is None or queued < info.snd_mss:
+        return False
+    again = max(info.retransmits or 0, info.total_rto or 0)
+    return again >= _IN_VAIN and _ACKED <= (info.bytes_acked or 0) < info.snd_mss

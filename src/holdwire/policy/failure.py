@@ -8,9 +8,9 @@ span, log line and retry verdict about it refers to the same record. Not respons
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from .kind import Action, Category, FaultSide, Kind
+from .kind import Action, Category, Confidence, FaultSide, Kind
 
 if TYPE_CHECKING:
     from typing import Any, Self
@@ -45,7 +45,7 @@ class Failure:
     """One failure.
 
     ``errno`` 0 means an end of file without an errno; None means that no system call was involved.
-    ``action`` is the most that may be done about it.
+    ``action`` is the most that may be done about it. ``confidence`` is how sure ``cause`` is.
     ``host`` and ``port`` are the logical origin, ``peer`` and ``peer_port`` the address in use (``peer`` is the
     path of a Unix socket), ``via`` the proxy's host and port when the connection goes through one. ``safe_to_retry`` is
     whether sending the request again cannot execute it twice, None outside a request; ``attempts`` how often the
@@ -60,6 +60,7 @@ class Failure:
     action: Action = Action.PHASE_TABLE
     cause: str = ""
     remedy: str = ""
+    confidence: Confidence = Confidence.UNKNOWN
     syscall: str | None = None
     errno: int | None = None
     errno_name: str | None = None
@@ -122,7 +123,10 @@ class Failure:
         if self.detail:
             text += f": {self.detail}"
         if self.cause:
-            text += f". {self.cause}"
+            text += f". {_SURELY.get(self.confidence, '')}{self.cause}"
         if self.remedy:
             text += f" {self.remedy}"
         return text
+
+
+_SURELY: Final = {Confidence.LIKELY: "Likely cause: ", Confidence.POSSIBLE: "Possible cause: "}

@@ -23,10 +23,10 @@ from .profiles import matching
 if TYPE_CHECKING:
     from .profiles import Profile
 
-__all__ = ["IdleEstimate", "IdleLimit"]
+__all__ = ["YOUNG", "IdleEstimate", "IdleLimit"]
 
 _SIZE: Final = 64
-_YOUNG: Final = 5.0
+YOUNG: Final = 5.0
 """Deaths below this idle age are never a limit, and no learnt limit goes below it."""
 _TOLERANCE: Final = 2.0
 _TOLERANCE_SHARE: Final = 0.01
@@ -64,7 +64,11 @@ class IdleEstimate:
     @property
     def safe_idle(self) -> float:
         """80 % of the limit, at least 5 s: for the pool's idle time and a heartbeat's interval."""
-        return max(_YOUNG, _MARGIN * self.low)
+        return max(YOUNG, _MARGIN * self.low)
+
+    def covers(self, idle: float) -> bool:
+        """Whether a death at this idle age belongs to the cluster."""
+        return self.low - _tolerance(self.low) <= idle <= self.high + _tolerance(self.high)
 
     @property
     def profiles(self) -> list[Profile]:
@@ -75,12 +79,14 @@ class IdleEstimate:
 class IdleLimit:
     """What is known about the idle ages of one origin and route."""
 
-    __slots__ = ("_deaths", "_disturbed_at", "_survived")
+    __slots__ = ("_deaths", "_disturbed_at", "_survived", "changes")
 
     def __init__(self) -> None:
         self._deaths: deque[tuple[float, float]] = deque(maxlen=_SIZE)
         self._survived: deque[tuple[float, float]] = deque()  # ages descending: each the longest since its time
         self._disturbed_at = -math.inf
+        self.changes = 0
+        """Grows with all that may change the estimate, but for the passing of time."""
 
     def died(self, now: float, *, idle: float, watched: bool = True) -> None:
         """A connection was found dead after ``idle`` seconds of silence; a clean close counts as well.
@@ -88,6 +94,7 @@ class IdleLimit:
         ``watched`` if its end was noticed as it happened, so that it was alive until then; False if it was found dead
         by using it, so that it may have died long before.
         """
+        self.changes += 1
         if watched:
             self.survived(now, idle=idle)
         if now - self._disturbed_at <= _MOMENT:
@@ -101,12 +108,18 @@ class IdleLimit:
 
     def disturbed(self, now: float) -> None:
         """The origin itself is changing: a busy connection was lost, a connect was refused, GOAWAY came."""
+        self.changes += 1
         self._disturbed_at = now
         while self._deaths and now - self._deaths[-1][0] <= _MOMENT:
             self._deaths.pop()
 
+    def is_disturbed(self, now: float) -> bool:
+        """Whether the origin was changing just now."""
+        return now - self._disturbed_at <= _MOMENT
+
     def survived(self, now: float, *, idle: float) -> None:
         """A connection was found alive after ``idle`` seconds of silence."""
+        self.changes += 1
         while self._survived and self._survived[-1][1] <= idle:
             self._survived.pop()
         if len(self._survived) == _SIZE:
@@ -115,7 +128,7 @@ class IdleLimit:
 
     def estimate(self, now: float) -> IdleEstimate | None:
         """The tightest and largest cluster of deaths that nothing refutes; None if there is none of at least two."""
-        deaths = sorted((age, then) for then, age in self._deaths if now - then <= _MEMORY and age >= _YOUNG)
+        deaths = sorted((age, then) for then, age in self._deaths if now - then <= _MEMORY and age >= YOUNG)
         best = _densest(deaths)
         if len(best) < 2:
             return None

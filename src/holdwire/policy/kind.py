@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Action", "Category", "FaultSide", "Kind"]
+__all__ = ["Action", "Category", "Confidence", "FaultSide", "Kind"]
 
 
 class Kind(enum.StrEnum):
@@ -88,3 +88,13 @@ class FaultSide(enum.StrEnum):
     LOCAL = "local"
     PATH = "path"
     UNKNOWN = "unknown"
+
+
+class Confidence(enum.StrEnum):
+    """How sure the stated cause of a failure is."""
+
+    CERTAIN = "certain"
+    LIKELY = "likely"
+    POSSIBLE = "possible"
+    UNKNOWN = "unknown"
+    """What is known does not tell, and the words say so."""

@@ -60,6 +60,12 @@ class Profile:
     names_may_appear: bool = False
     """Whether a name that does not exist may do so soon (services of a cluster)."""
 
+    @property
+    def title(self) -> str:
+        """The name as its vendor would write it, for example ``AWS NLB``."""
+        words = [_VENDORS.get(word, word.upper() if len(word) <= _INITIALS else word) for word in self.name.split("-")]
+        return " ".join(words)
+
     def pool(self, policy: PoolPolicy | None = None) -> PoolPolicy:
         """``policy`` with the shorter of its own idle time and the profile's."""
         policy = policy or PoolPolicy()
@@ -90,6 +96,15 @@ class Profile:
 
 
 _WEAKNESS: Final = tuple(ResetBy)
+_VENDORS: Final = {
+    "azure": "Azure",
+    "cloud": "Cloud",
+    "cloudflare": "Cloudflare",
+    "gcp": "Google Cloud",
+    "k8s": "Kubernetes",
+}
+_INITIALS: Final = 3
+"""Words up to this length are abbreviations."""
 
 
 def _least(*values: float | None) -> float | None:

@@ -134,11 +134,17 @@ class Heartbeat:
 _AGE_SPREAD: Final = 0.1
 
 
+Learn: TypeAlias = Literal["report", "apply"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolPolicy:
     """When a pooled connection is used no more: idle too long, too old (both in seconds), or used too often.
 
-    A connection that is too old is drained, never cut.
+    A connection that is too old is drained, never cut. ``learn`` is what becomes of an idle limit of the path that
+    shows in how connections die: ``"report"`` tells it, in causes and in the snapshot; ``"apply"`` also ends idle
+    connections at 80 % of it, as soon as three episodes of deaths bear it out. Explicit ``httpx.Limits`` are never
+    touched.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -148,8 +154,11 @@ class PoolPolicy:
     idle: float | None = 55.0
     max_age: float | None = 300.0
     max_requests: int | None = None
+    learn: Learn = "report"
 
     def __post_init__(self) -> None:
+        if self.learn not in get_args(Learn):
+            raise ValueError(f'PoolPolicy: learn={self.learn!r} is unknown; give "report" or "apply"')
         if self.idle is not None:
             check_seconds("PoolPolicy", "idle", self.idle, least=0, hint="idle=None sets no limit")
         if self.max_age is not None:

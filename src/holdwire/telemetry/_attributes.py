@@ -38,6 +38,7 @@ _ENUMS: Final[tuple[tuple[str, str], ...]] = (
     ("error.type", "kind"),
     ("holdwire.phase", "phase"),
     ("holdwire.fault_side", "fault_side"),
+    ("holdwire.cause.confidence", "confidence"),
     ("holdwire.request.sent", "sent"),
     ("holdwire.request.delivery", "delivery"),
 )

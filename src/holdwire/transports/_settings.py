@@ -139,6 +139,7 @@ def _limits(limits: Any, policy: PoolPolicy) -> PoolLimits:
             max_idle=_MAX_IDLE,
             idle=policy.idle,
             max_requests=policy.max_requests,
+            learn=policy.learn == "apply",
         )
     return PoolLimits(
         max_connections=limits.max_connections,

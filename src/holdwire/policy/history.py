@@ -1,0 +1,116 @@
+"""``OriginHistory``: what the connections to one origin went through, as far as it explains the next failure.
+
+Told of every end of an idle connection and every failure; of requests that go well only those that found a
+connection alive after a long silence. Memory is bounded. Times are seconds of a monotonic clock and come in as
+arguments. Not responsible for the words (``cause``) or for the arithmetic of idle ages (``idle_limit``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from .cause import Clues, explain
+from .idle_limit import YOUNG, IdleLimit
+from .kind import Category, Kind
+from .phase import Phase
+
+if TYPE_CHECKING:
+    from .failure import Failure
+    from .idle_limit import IdleEstimate
+
+__all__ = ["OriginHistory"]
+
+_ENDED: Final = frozenset({Kind.CONNECTION_RESET, Kind.UNEXPECTED_EOF, Kind.BROKEN_PIPE, Kind.CONNECTION_ABORTED})
+_FORGOTTEN: Final = frozenset({Kind.TIMED_OUT, Kind.HEARTBEAT_LOST})
+"""How a connection ends that the path forgot without a word; its idle age counts where a request found that out. At
+rest it does not: keepalive notices such a death at an idle age of its own."""
+_FIRST_USE: Final = frozenset({Phase.REQUEST_HEADERS, Phase.REQUEST_BODY, Phase.RESPONSE_WAIT})
+
+
+class OriginHistory:
+    """See the module."""
+
+    __slots__ = ("_answered_at", "_answers", "_estimate", "_idle", "_known", "_streak", "_streak_of", "last_failure")
+
+    def __init__(self) -> None:
+        self._idle = IdleLimit()
+        self._known = -1
+        self._estimate: IdleEstimate | None = None
+        self._streak = 0
+        self._streak_of: tuple[Kind, Phase] | None = None
+        self._answers = 0
+        self._answered_at: float | None = None
+        self.last_failure: Failure | None = None
+
+    def answered(self, at: float) -> None:
+        """The origin answered a request then."""
+        if self._answered_at is None or at > self._answered_at:
+            self._answered_at = at
+
+    def survived(self, now: float, *, idle: float) -> None:
+        """A connection was found alive after ``idle`` seconds of silence."""
+        if idle >= YOUNG:
+            self._idle.survived(now, idle=idle)
+
+    def ended_idle(self, now: float, *, idle: float, failure: Failure | None) -> None:
+        """A connection that no request used was ended by its peer, or by ``failure``, and that was noticed."""
+        if failure is None or failure.kind in _ENDED:
+            self._idle.died(now, idle=idle)
+
+    def disturbed(self, now: float) -> None:
+        """The origin itself is changing: GOAWAY came, or a busy connection was lost."""
+        self._idle.disturbed(now)
+
+    def failed(self, now: float, failure: Failure, *, idle: float, answers: int) -> Failure:
+        """Take note of a failure, and explain it.
+
+        Args:
+            now: When.
+            failure: What happened.
+            idle: How long its connection had been idle, before the request if there was one; 0 if it was fresh.
+            answers: How many requests the origin has answered so far.
+        """
+        if failure.category in {Category.INTENTIONAL, Category.NOT_AN_ERROR}:
+            return failure
+        at_rest = failure.phase in {Phase.IDLE, Phase.POOL}
+        if not at_rest:
+            self._learn(now, failure, idle=idle)
+        sort = (failure.kind, failure.phase)
+        if sort != self._streak_of or answers != self._answers:
+            self._streak, self._streak_of, self._answers = 0, sort, answers
+        self._streak += 1
+        explained = explain(
+            failure,
+            Clues(
+                idle=idle if idle >= YOUNG else None,
+                limit=self.estimate(now) if idle >= YOUNG else None,
+                answered=None if self._answered_at is None else now - self._answered_at,
+                streak=self._streak,
+                restarted=self._idle.is_disturbed(now) and (at_rest or failure.reused),
+            ),
+        )
+        self.last_failure = explained
+        return explained
+
+    def _learn(self, now: float, failure: Failure, *, idle: float) -> None:
+        """What the failure of a request, or of a connect, says about idle ages."""
+        if failure.kind is Kind.CONNECTION_REFUSED:
+            self._idle.disturbed(now)
+        elif failure.kind not in _ENDED | _FORGOTTEN or failure.phase.is_setup:
+            return
+        elif idle >= YOUNG and failure.reused and failure.phase in _FIRST_USE:
+            self._idle.died(now, idle=idle, watched=False)
+        else:  # it was busy, or had been until just now
+            self._idle.disturbed(now)
+
+    def estimate(self, now: float) -> IdleEstimate | None:
+        """The idle limit as far as it is known."""
+        if self._known != self._idle.changes:
+            self._known = self._idle.changes
+            self._estimate = self._idle.estimate(now)
+        return self._estimate
+
+    def applies(self, now: float) -> float | None:
+        """The idle time that ``learn="apply"`` sets now; None while the evidence does not suffice."""
+        found = self._idle.applies(now, explicit_limits=False)
+        return None if found is None else found.safe_idle

@@ -1,0 +1,182 @@
+"""What an origin's past says about its next failure: idle limits, restarts, streaks; told in virtual time."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from holdwire.policy.failure import Failure
+from holdwire.policy.history import OriginHistory
+from holdwire.policy.kind import Category, Confidence, Kind
+from holdwire.policy.phase import Phase
+
+
+def failure(kind: Kind = Kind.CONNECTION_RESET, phase: Phase = Phase.IDLE, **more: Any) -> Failure:
+    more.setdefault("category", Category.PEER_CLOSED)
+    return Failure(kind=kind, phase=phase, cause="unexplained", **more)
+
+
+def died_at_rest(history: OriginHistory, now: float, idle: float) -> Failure:
+    history.ended_idle(now, idle=idle, failure=failure())
+    return history.failed(now + 1, failure(), idle=idle, answers=1)
+
+
+def test_the_fourteenth_death_at_350_seconds_names_the_balancer() -> None:
+    history = OriginHistory()
+    told = [died_at_rest(history, 1000.0 * n, 350.0 + n / 20) for n in range(1, 15)]
+    assert [one.confidence for one in told[:3]] == [Confidence.POSSIBLE, Confidence.LIKELY, Confidence.CERTAIN]
+    assert told[-1].cause == (
+        "It died at 351 s idle for the 14th time: the path drops idle flows at 350 s, as AWS NLB does."
+    )
+    assert told[-1].remedy == 'Use profile="aws-nlb", or a heartbeat below 175 s.'
+    assert history.last_failure is told[-1]
+
+
+def test_requests_that_find_their_connection_dead_teach_the_same() -> None:
+    history = OriginHistory()
+    silent = failure(Kind.HEARTBEAT_LOST, Phase.RESPONSE_WAIT, reused=True)
+    told = [history.failed(1000.0 * n, silent, idle=240.0, answers=n) for n in range(1, 4)]
+    assert 'profile="azure-lb"' in told[-1].remedy
+
+
+def test_clean_closes_count_as_deaths_and_explain_the_first_reset() -> None:
+    history = OriginHistory()
+    for n in range(1, 5):
+        history.ended_idle(1000.0 * n, idle=75.1, failure=None)
+    estimate = history.estimate(4000.0)
+    assert estimate is not None
+    assert estimate.deaths == 4
+    lost = failure(Kind.UNEXPECTED_EOF, Phase.RESPONSE_WAIT, reused=True)
+    assert "75 s idle" in history.failed(5000.0, lost, idle=75.0, answers=9).cause
+
+
+def test_keepalives_own_time_to_death_is_no_idle_limit() -> None:
+    history = OriginHistory()
+    dead_path = failure(Kind.TIMED_OUT, category=Category.TIMED_OUT)
+    for n in range(1, 6):
+        history.ended_idle(1000.0 * n, idle=90.0, failure=dead_path)
+        assert history.failed(1000.0 * n, dead_path, idle=90.0, answers=n).cause == "unexplained"
+    assert history.estimate(6000.0) is None
+
+
+def test_an_estimate_is_made_anew_only_when_something_happened() -> None:
+    history = OriginHistory()
+    for n in range(1, 4):
+        died_at_rest(history, 1000.0 * n, 350.0)
+    known = history.estimate(3000.0)
+    assert history.estimate(3001.0) is known
+    history.survived(3002.0, idle=400.0)
+    assert history.estimate(3003.0) is None
+
+
+def test_a_restart_is_called_a_restart() -> None:
+    history = OriginHistory()
+    history.answered(99.0)
+    for idle in (3.0, 17.0, 44.0):
+        history.ended_idle(100.0, idle=idle, failure=failure())
+    told = history.failed(101.0, failure(), idle=17.0, answers=5)
+    assert "restarted or replaced" in told.cause
+    refused = failure(Kind.CONNECTION_REFUSED, Phase.CONNECT, category=Category.REFUSED)
+    assert "answered 3 s ago" in history.failed(102.0, refused, idle=0.0, answers=5).cause
+    assert history.failed(9000.0, refused, idle=0.0, answers=5).cause == "unexplained"
+
+
+def test_a_streak_ends_with_an_answer_or_another_failure() -> None:
+    history = OriginHistory()
+    lost = failure(Kind.UNEXPECTED_EOF, Phase.RESPONSE_WAIT)
+    causes = [history.failed(float(n), lost, idle=0.0, answers=0).cause for n in range(3)]
+    assert causes[:2] == ["unexplained"] * 2
+    assert "3 times in a row" in causes[2]
+    assert history.failed(4.0, lost, idle=0.0, answers=1).cause == "unexplained"
+    history.failed(5.0, lost, idle=0.0, answers=1)
+    history.failed(6.0, failure(Kind.CONNECTION_RESET, Phase.RESPONSE_BODY), idle=0.0, answers=1)
+    assert history.failed(7.0, lost, idle=0.0, answers=1).cause == "unexplained"
+
+
+def test_what_we_did_ourselves_is_no_failure() -> None:
+    history = OriginHistory()
+    ours = failure(Kind.CANCELLED, category=Category.INTENTIONAL)
+    assert history.failed(1.0, ours, idle=0.0, answers=0) is ours
+    assert history.last_failure is None
+
+
+# --- deployments, in virtual time: a server's connections end with it, whatever their idle age ---
+
+
+@dataclass
+class Connection:
+    server: int
+    used: float
+
+
+class Client:
+    """A client of a service of six servers that is deployed anew every 20 minutes."""
+
+    def __init__(self, seed: int, *, every: float, limit: float | None) -> None:
+        self.history = OriginHistory()
+        self.dice = random.Random(seed)
+        self.every = every
+        self.limit = limit
+        self.pool: list[Connection] = []
+        self.answers = 0
+
+    def live(self, *, hours: float) -> list[float]:
+        """The idle times that were applied, ever."""
+        applied: list[float] = []
+        now, due = 0.0, 600.0
+        while now < hours * 3600:
+            now += self.dice.expovariate(1 / self.every)
+            self.expire(now)
+            if now >= due:
+                self.deploy(due)
+                now, due = max(now, due + 120), due + 1200
+            self.burst(now)
+            found = self.history.applies(now) if self.dice.random() < 0.1 else None
+            if found is not None:
+                applied.append(found)
+        return applied
+
+    def expire(self, now: float) -> None:
+        """The path drops what idles for too long."""
+        for one in list(self.pool):
+            if self.limit is not None and now - one.used >= self.limit:
+                self.history.ended_idle(one.used + self.limit, idle=self.limit, failure=failure())
+                self.pool.remove(one)
+
+    def deploy(self, due: float) -> None:
+        """One server after the other ends its idle and its busy connections."""
+        for server in range(6):
+            at = due + server * 20
+            for one in [one for one in self.pool if one.server == server]:
+                if self.dice.random() < 0.1:
+                    lost = failure(Kind.CONNECTION_RESET, Phase.RESPONSE_WAIT, reused=True)
+                    self.history.failed(at, lost, idle=0.0, answers=self.answers)
+                else:
+                    self.history.ended_idle(at, idle=max(at - one.used, 0.0), failure=failure())
+                self.pool.remove(one)
+
+    def burst(self, now: float) -> None:
+        """Requests on connections of the pool, and on a few new ones."""
+        for _ in range(self.dice.randrange(1, 12)):
+            resting = self.pool.pop() if self.pool else Connection(self.dice.randrange(6), now)
+            self.history.survived(now, idle=now - resting.used)
+            self.answers += 1
+            resting.used = now
+            self.pool.insert(self.dice.randrange(len(self.pool) + 1), resting)
+            if len(self.pool) < 10 and self.dice.random() < 0.3:
+                self.pool.append(Connection(self.dice.randrange(6), now))
+
+
+@pytest.mark.parametrize("every", [8.0, 45.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_day_of_rolling_deploys_does_not_look_like_an_idle_limit(seed: int, every: float) -> None:
+    assert Client(seed, every=every, limit=None).live(hours=24) == []
+
+
+def test_a_limit_is_found_in_the_midst_of_rolling_deploys() -> None:
+    found = [Client(seed, every=45.0, limit=60.0).live(hours=24) for seed in range(5)]
+    assert sum(bool(one) for one in found) >= 4
+    assert {round(idle) for one in found for idle in one} == {48}

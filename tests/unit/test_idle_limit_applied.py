@@ -1,0 +1,151 @@
+"""A pool that applies what it learnt: in virtual time, with connections made of nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from holdwire.events import CloseReason, FailureRecorded
+from holdwire.policy.failure import Failure
+from holdwire.policy.kind import Category, Kind
+from holdwire.policy.phase import Phase
+from holdwire.policy.settings import PoolPolicy
+from tests.unit.test_pool import B, Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.unit.test_pool import FakeConnection
+
+RESET = Failure(kind=Kind.CONNECTION_RESET, category=Category.PEER_CLOSED, phase=Phase.IDLE)
+
+
+class Clock:
+    """Stands in for the module ``time``; it goes only when it is told to."""
+
+    now = 1_000_000.0
+    time_ns = staticmethod(time.time_ns)
+    time = staticmethod(time.time)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+CLOCK = Clock()
+
+
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets the pool's time pass."""
+    for module in ("pool", "connection", "origin_memory"):
+        monkeypatch.setattr(f"holdwire.http.{module}.time", CLOCK)
+    return CLOCK.wait
+
+
+def rest(connection: FakeConnection) -> None:
+    """The exchange on it is over, now."""
+    connection.done()
+    connection.idle_since = CLOCK.monotonic()
+
+
+async def die_at(bench: Bench, wait: Callable[[float], None], idle: float, *, times: int, apart: float = 400.0) -> None:
+    """Let that many connections idle until the path cuts them."""
+    for _ in range(times):
+        connection = await bench.acquire()
+        rest(connection)
+        wait(idle)
+        connection.end(CloseReason.FAILURE, RESET)
+        wait(apart)
+
+
+async def is_reused_after(bench: Bench, wait: Callable[[float], None], idle: float) -> bool:
+    first = await bench.acquire()
+    rest(first)
+    wait(idle)
+    again = await bench.acquire()
+    rest(again)
+    return again is first
+
+
+async def test_three_episodes_shorten_the_idle_time_to_80_percent(wait: Callable[[float], None]) -> None:
+    bench = Bench(idle=None, learn=True)
+    await die_at(bench, wait, 100.0, times=3)
+    assert await is_reused_after(bench, wait, 79.0)
+    assert not await is_reused_after(bench, wait, 81.0)
+    assert bench.reasons()[-1] is CloseReason.IDLE
+
+
+async def test_two_episodes_do_not(wait: Callable[[float], None]) -> None:
+    bench = Bench(idle=None, learn=True)
+    await die_at(bench, wait, 100.0, times=2)
+    assert await is_reused_after(bench, wait, 90.0)
+
+
+async def test_without_apply_it_is_only_told(wait: Callable[[float], None]) -> None:
+    bench = Bench(idle=None)
+    await die_at(bench, wait, 100.0, times=3)
+    assert await is_reused_after(bench, wait, 90.0)
+    bench.pool.close()
+    told = [event.failure.cause for event in bench.events if isinstance(event, FailureRecorded)]
+    assert "ends idle connections at 100 s" in told[-1]
+
+
+async def test_a_survivor_takes_it_back(wait: Callable[[float], None]) -> None:
+    bench = Bench(idle=None, learn=True)
+    await die_at(bench, wait, 100.0, times=3)
+    connection = await bench.acquire()
+    bench.pool.memory.survived(connection.origin, idle=130.0)
+    rest(connection)
+    assert await is_reused_after(bench, wait, 90.0)
+
+
+async def test_it_is_forgotten_after_an_hour(wait: Callable[[float], None]) -> None:
+    bench = Bench(idle=None, learn=True)
+    await die_at(bench, wait, 100.0, times=3)
+    assert not await is_reused_after(bench, wait, 90.0)
+    wait(3700.0)
+    assert await is_reused_after(bench, wait, 90.0)
+
+
+async def test_it_never_goes_below_five_seconds(wait: Callable[[float], None]) -> None:
+    bench = Bench(idle=None, learn=True)
+    await die_at(bench, wait, 5.2, times=4)
+    assert await is_reused_after(bench, wait, 4.9)
+    assert not await is_reused_after(bench, wait, 5.1)
+
+
+async def test_other_origins_keep_their_idle_time(wait: Callable[[float], None]) -> None:
+    bench = Bench(idle=None, learn=True)
+    await die_at(bench, wait, 100.0, times=3)
+    first = await bench.acquire(B)
+    rest(first)
+    wait(90.0)
+    assert await bench.acquire(B) is first
+
+
+async def test_a_deploy_that_ends_many_at_once_shortens_nothing(wait: Callable[[float], None]) -> None:
+    bench = Bench(idle=None, learn=True)
+    for _ in range(5):
+        connections = [await bench.acquire() for _ in range(4)]
+        for connection in connections:
+            wait(20.0)
+            rest(connection)
+        wait(30.0)
+        for connection in connections:
+            connection.end(CloseReason.FAILURE, RESET)
+        bench.pool._idle_deaths.tell()
+        wait(600.0)
+    assert await is_reused_after(bench, wait, 90.0)
+    (*_, last) = [event for event in bench.events if isinstance(event, FailureRecorded)]
+    assert "restarted or replaced" in last.failure.cause
+
+
+def test_a_policy_knows_only_report_and_apply() -> None:
+    assert PoolPolicy().learn == "report"
+    with pytest.raises(ValueError, match='give "report" or "apply"'):
+        PoolPolicy(learn="always")  # type: ignore[arg-type]
