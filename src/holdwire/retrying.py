@@ -85,7 +85,11 @@ class RetryPolicy:
             if not callable(getattr(self, name)):
                 message = f"RetryPolicy: {name} must be a tenacity strategy, for example tenacity.{name}_..."
                 raise TypeError(message)
-        statuses = frozenset(self.statuses)
+        try:
+            statuses = frozenset(self.statuses)
+        except TypeError:
+            message = f"RetryPolicy: statuses={self.statuses!r} must be a set of statuses, for example {{503}}"
+            raise TypeError(message) from None
         if bad := [status for status in statuses if type(status) is not int or not 400 <= status <= 599]:
             message = f"RetryPolicy: statuses may hold error statuses 400 to 599, not {bad!r}"
             raise ValueError(message)

@@ -187,15 +187,3 @@ async def test_an_early_413_is_delivered_although_the_upload_could_not_end(serve
     async with client(server, seen) as http:
         response = await http.post("/upload", content=b"x" * 20_000_000)
     assert response.status_code == 413
-
-
-def test_a_sync_client_is_told_to_be_async() -> None:
-    with pytest.raises(TypeError, match="async only"):
-        httpx.Client(transport=holdwire.ResilientTransport()).get("http://127.0.0.1:1/")  # type: ignore[arg-type]
-
-
-async def test_a_closed_transport_says_what_to_do(server: ChaosServer, seen: Seen) -> None:
-    transport = holdwire.ResilientTransport(observers=[seen])
-    await transport.aclose()
-    with pytest.raises(RuntimeError, match=r"closed.*new client"):
-        await transport.handle_async_request(httpx.Request("GET", server.url))

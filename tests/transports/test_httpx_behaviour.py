@@ -38,7 +38,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ChaosServer]:
         yield server
 
 
-@pytest.fixture(params=["httpx", "holdwire"])
+@pytest.fixture(params=[pytest.param("httpx", marks=pytest.mark.slow), "holdwire"])
 def kind(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     return kind

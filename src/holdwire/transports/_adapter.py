@@ -15,6 +15,7 @@ from ..errors import HoldwireError
 from ..http.messages import Origin, Request, Timeouts
 from ..net.wire import Wire
 from ._body import body_of
+from ._checks import check_options
 from ._stream import NetworkStream
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Adapter", "CoreResponse"]
 
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-_OPTIONS: Final = frozenset({"idempotent", "deadline", "tls_truncation"})
 _ORIGINS_LIMIT: Final = 1024
+_LAST_PORT: Final = 65_535
 _NO_LIMITS: Final = Timeouts()
 
 
@@ -92,9 +93,13 @@ class Adapter:
         scheme = url.scheme.decode("ascii")
         host = url.host.decode("ascii")
         if not host:
-            message = f"the URL has no host, only the scheme {scheme!r}; write it as scheme://host/path"
+            lacks = f"no host, only the scheme {scheme!r}" if scheme else "no scheme and host"
+            message = f"the URL has {lacks}; write it as https://host/path, or give the client a base_url"
             raise self._family.error("UnsupportedProtocol")(message)
         port = url.port if url.port is not None else _PORTS.get(scheme, 0)
+        if port > _LAST_PORT:
+            message = f"the URL's port {port} does not exist: ports go from 1 to {_LAST_PORT}"
+            raise self._family.error("ConnectError")(message)
         if len(self._origins) >= _ORIGINS_LIMIT:
             self._origins.clear()
         origin = self._origins[url.scheme, url.host, url.port, server_name] = Origin(scheme, host, port, server_name)
@@ -147,10 +152,7 @@ class Adapter:
 
 def _apply(request: Request, options: Any) -> None:
     """The request's own options, ``extensions={"holdwire": {...}}``."""
-    if not isinstance(options, dict) or not _OPTIONS.issuperset(options):
-        known = ", ".join(sorted(_OPTIONS))
-        message = f'extensions["holdwire"] must be a dict with some of {known}, not {options!r:.80}'
-        raise TypeError(message)
+    check_options(options)
     request.marked = options.get("idempotent")
     deadline = options.get("deadline")
     if deadline is not None:

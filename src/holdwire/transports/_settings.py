@@ -16,6 +16,7 @@ from ..policy.profiles import Profile
 from ..policy.profiles import profile as named_profile
 from ..retrying import RetryPolicy
 from ..telemetry import default_observer
+from ._checks import Unset, check_arguments
 
 if TYPE_CHECKING:
     import ssl
@@ -25,18 +26,10 @@ if TYPE_CHECKING:
     from ..http.proxy import Proxy
     from ..policy.settings import Heartbeat, Keepalive, PoolPolicy
 
-__all__ = ["Unset", "client_settings"]
+__all__ = ["client_settings"]
 
 _MAX_CONNECTIONS: Final = 100
 _MAX_IDLE: Final = 20
-_TRUNCATION: Final = frozenset({"error", "accept"})
-
-
-class Unset:
-    """Tells an argument that was not given from None, which switches a thing off."""
-
-
-UNSET: Final = Unset()
 
 
 def client_settings(
@@ -46,7 +39,7 @@ def client_settings(
     http2: bool,
     limits: Any,
     proxy: Proxy | None,
-    retries: object,
+    retries: int,
     uds: str | None,
     local_address: str | None,
     socket_options: Iterable[tuple[Any, ...]] | None,
@@ -63,20 +56,25 @@ def client_settings(
     Raises:
         TypeError, ValueError: An argument is wrong, or does not go with another one; the message says which.
     """
-    if not isinstance(retries, int) or retries < 0:
-        message = f"retries={retries!r}: give the number of further rounds over the host's addresses, 0 or more"
-        raise ValueError(message)
-    if tls_truncation not in _TRUNCATION:
-        message = f'tls_truncation={tls_truncation!r}: give "error" (a cut body is an error) or "accept"'
-        raise ValueError(message)
-    if uds is not None and local_address is not None:
-        message = "uds and local_address do not go together: a Unix socket has no source address"
-        raise ValueError(message)
-    if uds is not None and proxy is not None:
-        message = "uds and proxy do not go together: what listens on the Unix socket is connected to directly"
-        raise ValueError(message)
+    check_arguments(
+        {
+            "limits": limits,
+            "retries": retries,
+            "proxy": proxy,
+            "uds": uds,
+            "local_address": local_address,
+            "socket_options": socket_options,
+            "profile": profile,
+            "keepalive": keepalive,
+            "heartbeat": heartbeat,
+            "pool": pool,
+            "retry": retry,
+            "tls_truncation": tls_truncation,
+            "observers": observers,
+        }
+    )
     _check_versions(http1=http1, http2=http2)
-    chosen = profile if isinstance(profile, Profile) else named_profile(profile or "default")
+    chosen = profile if isinstance(profile, Profile) else named_profile("default" if profile is None else profile)
     policy = pool if pool is not None else chosen.pool()
     if isinstance(retry, Unset):
         retry = RetryPolicy(names_may_appear=chosen.names_may_appear)

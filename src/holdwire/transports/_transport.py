@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from ..http.client import HttpClient
 from ..switches import is_off
 from ._adapter import Adapter
+from ._checks import UNSET, Unset
 from ._proxy import proxy_of
-from ._settings import UNSET, Unset, client_settings
+from ._settings import client_settings
 
 if TYPE_CHECKING:
     import ssl

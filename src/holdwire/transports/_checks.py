@@ -1,0 +1,118 @@
+"""Checks of what users give a transport and a request: what is wrong, and what to give instead.
+
+Not responsible for the settings' own values (``policy.settings``, ``retrying``) or for applying anything.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from ..policy.profiles import Profile
+from ..policy.settings import Heartbeat, Keepalive, PoolPolicy
+from ..retrying import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["UNSET", "Unset", "check_arguments", "check_options"]
+
+TRUNCATION: Final = frozenset({"error", "accept"})
+OPTIONS: Final = frozenset({"idempotent", "deadline", "tls_truncation"})
+_KINDS: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
+    "profile": ((str, Profile), "the name of a profile (holdwire.profile_names()) or a holdwire.Profile"),
+    "keepalive": (Keepalive, "holdwire.Keepalive(...), or None to switch it off"),
+    "heartbeat": (Heartbeat, "holdwire.Heartbeat(...), or None to switch it off"),
+    "pool": (PoolPolicy, "holdwire.PoolPolicy(...)"),
+    "retry": (RetryPolicy, "holdwire.RetryPolicy(...), or None for no retry that is not free"),
+    "uds": (str, "the path of a Unix socket"),
+    "local_address": (str, "an IP address of this host"),
+}
+
+
+class Unset:
+    """Tells an argument that was not given from None, which switches a thing off."""
+
+
+UNSET: Final = Unset()
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of a transport that are wrong or do not go with another one.
+
+    Raises:
+        TypeError, ValueError: The message names the argument and says what to give.
+    """
+    for name, (kind, give) in _KINDS.items():
+        value = arguments[name]
+        if not (value is None or isinstance(value, (Unset, *(kind if isinstance(kind, tuple) else (kind,))))):
+            message = f"{name}={value!r:.80}: give {give}"
+            raise TypeError(message)
+    retries = arguments["retries"]
+    if not isinstance(retries, int) or retries < 0:
+        message = f"retries={retries!r}: give the number of further rounds over the host's addresses, 0 or more"
+        raise ValueError(message)
+    _check_truncation(arguments["tls_truncation"])
+    if arguments["uds"] is not None and arguments["local_address"] is not None:
+        message = "uds and local_address do not go together: a Unix socket has no source address"
+        raise ValueError(message)
+    if arguments["uds"] is not None and arguments["proxy"] is not None:
+        message = "uds and proxy do not go together: what listens on the Unix socket is connected to directly"
+        raise ValueError(message)
+    _check_limits(arguments["limits"])
+    options = arguments["socket_options"]
+    try:
+        wrong = [option for option in options or () if not (isinstance(option, tuple) and len(option) in {3, 4})]
+    except TypeError:
+        wrong = [options]
+    if wrong:
+        message = f"socket_options: give tuples of setsockopt's arguments (level, option, value), not {wrong[0]!r:.80}"
+        raise TypeError(message)
+    if not hasattr(arguments["observers"], "__iter__"):
+        message = f"observers={arguments['observers']!r:.80}: give a list of observers, [observer]"
+        raise TypeError(message)
+
+
+def check_options(options: Any) -> None:
+    """Refuse wrong options of a request, ``extensions={"holdwire": {...}}``.
+
+    Raises:
+        TypeError, ValueError: The message names the option and says what to give.
+    """
+    if not isinstance(options, dict) or not OPTIONS.issuperset(options):
+        known = ", ".join(sorted(OPTIONS))
+        message = f'extensions["holdwire"] must be a dict with some of {known}, not {options!r:.80}'
+        raise TypeError(message)
+    idempotent = options.get("idempotent")
+    if not isinstance(idempotent, bool | None):
+        message = f'extensions["holdwire"]: idempotent={idempotent!r:.80}: give True, False or None'
+        raise TypeError(message)
+    deadline = options.get("deadline")
+    if deadline is not None and (not _is_number(deadline) or math.isnan(deadline) or deadline <= 0):
+        message = f'extensions["holdwire"]: deadline={deadline!r:.80}: give the seconds that all attempts may take'
+        raise ValueError(message)
+    if options.get("tls_truncation") is not None:
+        _check_truncation(options["tls_truncation"])
+
+
+def _check_truncation(value: object) -> None:
+    if value not in TRUNCATION:
+        message = f'tls_truncation={value!r}: give "error" (a cut body is an error) or "accept"'
+        raise ValueError(message)
+
+
+def _check_limits(limits: Any) -> None:
+    if limits is None:
+        return
+    for name, least in (("max_connections", 1), ("max_keepalive_connections", 0), ("keepalive_expiry", 0)):
+        if not hasattr(limits, name):
+            message = f"limits={limits!r:.80}: give Limits(...) of the HTTP library"
+            raise TypeError(message)
+        value = getattr(limits, name)
+        if value is not None and (not _is_number(value) or not value >= least):
+            message = f"limits: {name}={value!r:.80}: give a number of at least {least}, or None for no limit"
+            raise ValueError(message)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

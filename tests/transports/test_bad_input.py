@@ -1,0 +1,141 @@
+"""Wrong arguments and requests: refused at once, by a message that names what is wrong and says what to give."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+import holdwire
+from holdwire.testing import ChaosServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.transports.conftest import Family
+
+ARGUMENTS = [
+    ({"profile": "aws-nlbb"}, ValueError, "'aws-nlbb' is unknown; the profiles are"),
+    ({"profile": ""}, ValueError, "'' is unknown; the profiles are"),
+    ({"profile": 3}, TypeError, "profile=3: give the name of a profile"),
+    ({"keepalive": 60}, TypeError, "keepalive=60: give holdwire.Keepalive(...), or None"),
+    ({"keepalive": -1}, TypeError, "keepalive=-1: give holdwire.Keepalive(...), or None"),
+    ({"keepalive": False}, TypeError, "keepalive=False: give holdwire.Keepalive(...), or None"),
+    ({"heartbeat": 30}, TypeError, "heartbeat=30: give holdwire.Heartbeat(...), or None"),
+    ({"pool": 55}, TypeError, "pool=55: give holdwire.PoolPolicy(...)"),
+    ({"retry": 4}, TypeError, "retry=4: give holdwire.RetryPolicy(...), or None"),
+    ({"retries": -1}, ValueError, "retries=-1: give the number"),
+    ({"retries": None}, ValueError, "retries=None: give the number"),
+    ({"limits": 5}, TypeError, "limits=5: give Limits(...)"),
+    ({"limits": httpx.Limits(max_connections=-1)}, ValueError, "max_connections=-1: give a number of at least 1"),
+    ({"limits": httpx.Limits(max_connections=0)}, ValueError, "max_connections=0: give a number of at least 1"),
+    ({"limits": httpx.Limits(keepalive_expiry=-5)}, ValueError, "keepalive_expiry=-5: give a number of at least 0"),
+    ({"observers": 3}, TypeError, "observers=3: give a list of observers"),
+    ({"observers": None}, TypeError, "observers=None: give a list of observers"),
+    ({"observers": [3]}, TypeError, "an observer needs a method on_event(event)"),
+    ({"tls_truncation": "ignore"}, ValueError, "tls_truncation='ignore': give \"error\""),
+    ({"uds": "/x", "local_address": "127.0.0.1"}, ValueError, "uds and local_address do not go together"),
+    ({"uds": "/x", "proxy": "http://127.0.0.1:1"}, ValueError, "uds and proxy do not go together"),
+    ({"uds": 3}, TypeError, "uds=3: give the path of a Unix socket"),
+    ({"local_address": 3}, TypeError, "local_address=3: give an IP address"),
+    ({"socket_options": 3}, TypeError, "socket_options: give tuples of setsockopt's arguments"),
+    ({"socket_options": [(1, 2)]}, TypeError, "socket_options: give tuples of setsockopt's arguments"),
+    ({"http1": False}, ValueError, "http1=False and http2=False leave no version of HTTP"),
+    ({"keepaliv": None}, TypeError, "keepaliv"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "words"), ARGUMENTS, ids=[str(row[0])[:50] for row in ARGUMENTS])
+def test_a_wrong_argument_is_named_with_what_to_give_instead(
+    family: Family, arguments: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        family.transport(**arguments)
+
+
+SETTINGS: list[tuple[Callable[[], object], type[Exception], str]] = [
+    (lambda: holdwire.Keepalive(idle=-1), ValueError, "Keepalive: idle=-1 is out of range"),
+    (lambda: holdwire.Keepalive(idle="60"), TypeError, "Keepalive: idle must be a number of seconds, not str"),  # type: ignore[arg-type]
+    (lambda: holdwire.Heartbeat(interval=-1), ValueError, "Heartbeat: interval=-1 is out of range"),
+    (lambda: holdwire.PoolPolicy(idle=-1), ValueError, "PoolPolicy: idle=-1 is out of range"),
+    (lambda: holdwire.PoolPolicy(max_requests=0), ValueError, "PoolPolicy: max_requests=0 is too small"),
+    (lambda: holdwire.RetryPolicy(stop=3), TypeError, "RetryPolicy: stop must be a tenacity strategy"),  # type: ignore[arg-type]
+    (lambda: holdwire.RetryPolicy(statuses=503), TypeError, "RetryPolicy: statuses=503 must be a set"),  # type: ignore[arg-type]
+    (lambda: holdwire.RetryPolicy(statuses=frozenset({99})), ValueError, "error statuses 400 to 599"),
+    (lambda: holdwire.RetryPolicy(deadline=0), ValueError, "deadline=0 must be above 0 seconds"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "words"), SETTINGS, ids=[row[2][:40] for row in SETTINGS])
+def test_a_wrong_setting_is_named_with_its_owner(
+    make: Callable[[], object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        make()
+
+
+@pytest.fixture
+def server() -> Iterator[ChaosServer]:
+    with ChaosServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("/path", "no scheme and host; write it as https://host/path"),
+        ("", "no scheme and host; write it as https://host/path"),
+        ("http://:80/", "no scheme and host; write it as https://host/path"),
+        ("ftp://host/", "unsupported protocol 'ftp://'"),
+        ("http://host:99999/", "port 99999 does not exist"),
+    ],
+)
+async def test_a_url_that_leads_nowhere_says_what_it_lacks(family: Family, url: str, words: str) -> None:
+    async with family.client() as client:
+        with pytest.raises(family.http.TransportError, match=words):
+            await client.get(url)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        (3, TypeError, "must be a dict with some of deadline, idempotent, tls_truncation, not 3"),
+        ({"idempotnt": True}, TypeError, "must be a dict with some of deadline, idempotent, tls_truncation"),
+        ({"idempotent": "yes"}, TypeError, "idempotent='yes': give True, False or None"),
+        ({"deadline": "soon"}, ValueError, "deadline='soon': give the seconds"),
+        ({"deadline": -1}, ValueError, "deadline=-1: give the seconds"),
+        ({"tls_truncation": "ignore"}, ValueError, "tls_truncation='ignore': give \"error\""),
+    ],
+)
+async def test_a_wrong_option_of_a_request_is_named(
+    family: Family, server: ChaosServer, options: object, error: type[Exception], words: str
+) -> None:
+    async with family.client() as client:
+        with pytest.raises(error, match=re.escape(words)):
+            await client.get(server.url, extensions={"holdwire": options})
+    assert server.accepted == 0
+
+
+async def test_a_closed_transport_says_what_to_do_and_entering_it_anew_opens_it(
+    family: Family, server: ChaosServer
+) -> None:
+    transport = family.transport()
+    await transport.aclose()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"closed.*make a new client, or enter this one anew"):
+            await transport.handle_async_request(family.http.Request("GET", server.url))
+    async with transport:
+        response = await transport.handle_async_request(family.http.Request("GET", server.url))
+        assert await response.aread() == b"hello\n"
+        await response.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await transport.handle_async_request(family.http.Request("GET", server.url))
+
+
+def test_a_sync_client_is_told_to_be_async_however_it_is_used(family: Family) -> None:
+    with pytest.raises(TypeError, match="async only"):
+        family.http.Client(transport=family.transport()).get("http://127.0.0.1:1/")
+    with pytest.raises(TypeError, match="async only"), family.http.Client(transport=family.transport()):
+        pass
