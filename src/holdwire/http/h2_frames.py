@@ -1,25 +1,47 @@
 """``FrameSplitter``: cuts the bytes of an HTTP/2 peer into whole frames, and refuses floods.
 
-Looks at the nine bytes in front of each frame (RFC 9113, section 4.1) and no further. Two things need that: h2 takes a
-GOAWAY for the end of everything, while streams below its last id go on, so that one must be handled before h2 sees it;
-and frames that make no progress must be counted before work is done for them. Pure: time comes in as an argument.
-Not responsible for what frames mean (h2, ``http2``).
+Looks at the nine bytes in front of each frame (RFC 9113, section 4.1) and no further, and counts the frames that make
+no progress before any work is done for them. Pure: time comes in as an argument.
+Not responsible for what frames mean (``h2_machine``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from h2.errors import ErrorCodes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CONTINUATION", "DATA", "GOAWAY", "HEADERS", "Flood", "FrameError", "FrameSplitter"]
+__all__ = [
+    "ACK",
+    "CONTINUATION",
+    "DATA",
+    "END_HEADERS",
+    "END_STREAM",
+    "GOAWAY",
+    "HEADERS",
+    "MAX_FRAME",
+    "PADDED",
+    "PING",
+    "PRIORITY",
+    "PUSH_PROMISE",
+    "RST_STREAM",
+    "SETTINGS",
+    "WINDOW_UPDATE",
+    "WITH_PRIORITY",
+    "FrameError",
+    "FrameSplitter",
+    "frame",
+]
 
-DATA: Final = 0x0
-HEADERS: Final = 0x1
-SETTINGS: Final = 0x4
-GOAWAY: Final = 0x7
-CONTINUATION: Final = 0x9
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+ACK: Final = 0x1
+END_STREAM: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+WITH_PRIORITY: Final = 0x20
 
 MAX_FRAME: Final = 16_384
 """Bytes of payload in a frame; we never announce more."""
@@ -27,37 +49,38 @@ MAX_NOISE: Final = 1_000
 """Frames without progress that are taken within ``NOISE_SECONDS``."""
 NOISE_SECONDS: Final = 10.0
 _HEAD: Final = 9
-_END_HEADERS: Final = 0x4
 
 
 class FrameError(Exception):
-    """The bytes are no HTTP/2 frames."""
+    """What the peer sent is not HTTP/2; ``code`` is what it is told before the connection ends."""
+
+    def __init__(self, message: str, code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR) -> None:
+        super().__init__(message)
+        self.code = code
 
 
-class Flood(FrameError):
-    """Frames that make no progress, and too many of them."""
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame as it goes over the wire."""
+    return b"%b%c%c%b%b" % (len(payload).to_bytes(3, "big"), kind, flags, stream.to_bytes(4, "big"), payload)
 
 
 class FrameSplitter:
     """See the module."""
 
-    __slots__ = ("_buffer", "_first", "_in_headers", "_noise", "_noise_since")
+    __slots__ = ("_buffer", "_first", "_noise", "_noise_since")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._first = True
-        self._in_headers = False
         self._noise = 0
         self._noise_since = 0.0
 
-    def split(self, data: bytes, now: float) -> Iterator[tuple[int, bytes]]:
-        """The frames that are complete now, each with its type; to be taken to the end.
-
-        A GOAWAY inside a header block is not told as one, because it is none.
+    def split(self, data: bytes, now: float) -> Iterator[tuple[int, int, int, bytes]]:
+        """Kind, flags, stream and payload of each frame that is complete now; to be taken to the end.
 
         Raises:
-            FrameError: The first frame is not SETTINGS, or one is longer than we allow.
-            Flood: Frames without progress came faster than anybody needs them.
+            FrameError: The first frame is not SETTINGS, one is longer than we allow, or frames without progress came
+                faster than anybody needs them.
         """
         buffer = self._buffer + data if self._buffer else data
         size = len(buffer)
@@ -67,27 +90,28 @@ class FrameSplitter:
             length = int.from_bytes(buffer[start : start + 3], "big")
             kind = buffer[start + 3]
             if self._first:
-                if kind != SETTINGS:
+                if kind != SETTINGS or buffer[start + 4] & ACK:
                     raise FrameError("what the server sent first is no HTTP/2 SETTINGS frame")
                 self._first = False
             if length > MAX_FRAME:
-                raise FrameError(f"a frame of {length} bytes is longer than the {MAX_FRAME} that are allowed")
-            end = start + _HEAD + length
+                message = f"a frame of {length} bytes is longer than the {MAX_FRAME} that are allowed"
+                raise FrameError(message, ErrorCodes.FRAME_SIZE_ERROR)
+            body = start + _HEAD
+            end = body + length
             if end > size:
                 break
-            if kind in (HEADERS, CONTINUATION):
-                self._in_headers = not buffer[start + 4] & _END_HEADERS
-                if self._in_headers or kind == CONTINUATION:
-                    self._count(now)
-            elif self._in_headers:
-                kind = CONTINUATION  # h2 refuses it as it is, which is what it deserves
-            elif kind == DATA and length:
+            if kind == DATA and length:
                 self._noise = 0
             else:
                 self._count(now)
-            yield kind, buffer[start:end]
+            yield (
+                kind,
+                buffer[start + 4],
+                int.from_bytes(buffer[start + 5 : body], "big") & 0x7FFF_FFFF,
+                buffer[body:end],
+            )
             start = end
-        self._buffer = buffer[start:]
+        self._buffer = buffer[start:] if start else buffer
 
     def progress(self) -> None:
         """Something useful happened: a response began, or we sent data that window updates are for."""
@@ -99,5 +123,6 @@ class FrameSplitter:
         self._noise += 1
         if self._noise > MAX_NOISE:
             if now - self._noise_since < NOISE_SECONDS:
-                raise Flood(f"more than {MAX_NOISE} frames without progress within {NOISE_SECONDS:g} s")
+                message = f"more than {MAX_NOISE} frames without progress within {NOISE_SECONDS:g} s"
+                raise FrameError(message, ErrorCodes.ENHANCE_YOUR_CALM)
             self._noise = 0

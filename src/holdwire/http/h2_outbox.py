@@ -59,6 +59,11 @@ class Outbox:
         self.taken = 0
         """Bytes that the wire certainly took."""
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that the wire did not certainly take."""
+        return self.put_in - self.taken
+
     def put(self, data: bytes) -> None:
         """Send ``data`` behind everything that was put in before. Never raises, never waits."""
         self.put_in += len(data)

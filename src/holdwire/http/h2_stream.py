@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DeadlineExceeded, HoldwireError
 from ..policy.phase import Phase
+from .h2_head import Malformed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,9 +33,11 @@ class Http2Stream:
         "_signal",
         "attempt",
         "begin",
+        "body_size",
         "end",
         "ended",
         "error",
+        "expected",
         "headers",
         "id",
         "index",
@@ -42,12 +45,16 @@ class Http2Stream:
         "owed",
         "phase",
         "pieces",
+        "receive_window",
         "reset",
+        "send_window",
         "status",
     )
 
-    def __init__(self, stream_id: int, attempt: Attempt, *, index: int, opened: float) -> None:
-        self.id = stream_id
+    def __init__(self, attempt: Attempt, *, index: int, opened: float) -> None:
+        self.id = 0
+        self.send_window = self.receive_window = 0
+        """What the peer allows us, and we the peer; like ``id`` and ``owed`` kept by the machine."""
         self.attempt = attempt
         self.index = index
         """Which stream of the connection it is, from 1."""
@@ -62,6 +69,10 @@ class Http2Stream:
         self.headers: Headers = []
         self.pieces: list[tuple[bytes, int]] = []
         """Data that nobody has taken yet, each with what it counts in the window."""
+        self.body_size = 0
+        """Bytes of the response's body that arrived."""
+        self.expected: int | None = None
+        """How many the head announced."""
         self.owed = 0
         """Window that was used and is to be given back."""
         self.ended = False
@@ -76,6 +87,19 @@ class Http2Stream:
     def answered(self) -> bool:
         """Whether no more of the request is wanted: its response is complete, an error, or will never come."""
         return self.ended or self.reset or self.error is not None or self.status >= _ANSWERED
+
+    def complete(self) -> None:
+        """The response is at its end.
+
+        Raises:
+            Malformed: Its head had announced another length.
+        """
+        if self.expected is not None and self.body_size != self.expected:
+            raise Malformed(
+                f"peer ended the stream without sending complete message body (received {self.body_size} bytes, "
+                f"expected {self.expected})"
+            )
+        self.ended = True
 
     async def changed(self, runtime: Runtime, timeout: float | None) -> bool:
         """Wait until something happens to the stream; False if nothing does within ``timeout`` seconds."""
