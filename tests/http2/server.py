@@ -2,7 +2,8 @@
 
 By default it is a decent server: it answers every request with 200 and its path, acknowledges SETTINGS and PING and
 gives windows back. A ``handler`` decides otherwise, with the whole connection in its hands. Everything that the client
-did is on record: ``server.executed`` are the requests that a handler got, ``connection.received`` every frame.
+did is on record: ``server.seen`` are the requests that arrived whole, ``server.answered`` those that were executed,
+``connection.received`` is every frame. A client that chooses HTTP/1.1 by ALPN gets "by HTTP/1.1" as its answer.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import hpack
 from anyio.abc import SocketAttribute
-from anyio.streams.tls import TLSStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 from h2.errors import ErrorCodes
 from hyperframe.frame import (
-    ContinuationFrame,
     DataFrame,
     Frame,
     GoAwayFrame,
@@ -102,6 +102,7 @@ class Connection:
     async def answer(self, request: Received, body: bytes | None = None, *, status: int = 200) -> None:
         if body is None:
             body = request.path.encode()
+        self.server.answered.append(request.path)
         await self.send(self.head(request.stream, status=status), self.data(request.stream, body))
 
     async def reset_stream(self, stream: int, code: int = ErrorCodes.CANCEL) -> None:
@@ -200,7 +201,7 @@ class Connection:
         if "END_STREAM" in frame.flags:
             request = self.requests[frame.stream_id]
             request.complete = True
-            self.server.executed.append(request.path)
+            self.server.seen.append(request.path)
             group.start_soon(self.server.handler, self, request)
         self._tell()
 
@@ -217,7 +218,8 @@ class Server:
     greet: Callable[[Connection], Awaitable[None]]
     context: ssl.SSLContext | None = None
     port: int = 0
-    executed: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
 
     @property
@@ -225,14 +227,18 @@ class Server:
         return f"http{'s' if self.context else ''}://localhost:{self.port}"
 
 
+async def speak_http11(stream: ByteStream) -> None:
+    """Answer requests without a body."""
+    with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+        async with stream:
+            while True:
+                await stream.receive()
+                await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nby HTTP/1.1")
+
+
 async def answer(connection: Connection, request: Received) -> None:
     """Be decent."""
     await connection.answer(request)
-
-
-async def greet(connection: Connection) -> None:
-    """Say the SETTINGS of a usual server."""
-    await connection.settings(streams=100)
 
 
 @contextlib.asynccontextmanager
@@ -256,6 +262,9 @@ async def serve(
         async def accept(stream: ByteStream) -> None:
             if context is not None:
                 stream = await TLSStream.wrap(stream, server_side=True, ssl_context=context, standard_compatible=False)
+                if stream.extra(TLSAttribute.alpn_protocol) != "h2":
+                    await speak_http11(stream)
+                    return
             connection = Connection(server, stream, len(server.connections))
             server.connections.append(connection)
             await connection.run(group)
@@ -269,5 +278,3 @@ async def serve(
 
 _LINGER = (1, 13, struct.pack("ii", 1, 0))
 """SOL_SOCKET, SO_LINGER on Linux: close with RST."""
-
-_ = ContinuationFrame

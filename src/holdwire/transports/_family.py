@@ -38,6 +38,15 @@ _EVIDENCE: Final[dict[str, Any]] = {"failure": None, "safe_to_retry": False, "de
 """What the family's exceptions carry for a retry layer above, and what it is where nothing is known."""
 
 
+class _Worded(Exception):
+    """Reads as what happened, also where its argument is the event of a protocol's library, which others look for."""
+
+    words = ""
+
+    def __str__(self) -> str:
+        return self.words or super().__str__()
+
+
 class Family:
     """The classes of one family.
 
@@ -75,7 +84,7 @@ class Family:
         made = self._errors.get(name)
         if made is None:
             base: type[Exception] = getattr(self._core, name)
-            made = self._errors[name] = type(name, (base,), {"__module__": base.__module__, **_EVIDENCE})
+            made = self._errors[name] = type(name, (_Worded, base), {"__module__": base.__module__, **_EVIDENCE})
         return made
 
     def translate(self, exc: HoldwireError) -> Exception:
@@ -89,6 +98,8 @@ class Family:
             name = _TIMEOUTS.get(exc.limit, "ReadTimeout")
         else:
             name = next((name for kind, name in _CLASSES if isinstance(exc, kind)), "NetworkError")
-        translated = self.error(name)(str(exc))
+        event = exc.protocol_event if isinstance(exc, RemoteProtocolError) else None
+        translated = self.error(name)(str(exc) if event is None else event)
+        translated.__dict__["words"] = str(exc)
         translated.__dict__.update({key: getattr(exc, key) for key in _EVIDENCE})
         return translated
