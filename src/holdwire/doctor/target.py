@@ -1,0 +1,78 @@
+"""``Target``: the server that a command looks at, from what a person writes: a host, host:port, or a URL.
+
+Pure. Not responsible for finding out whether a port speaks TLS where nobody said so.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+__all__ = ["Target", "parse_target"]
+
+_SCHEMES: Final[dict[str, tuple[int, bool]]] = {
+    "https": (443, True),
+    "wss": (443, True),
+    "http": (80, False),
+    "ws": (80, False),
+    "tls": (443, True),
+    "tcp": (80, False),
+}
+_TLS_PORTS: Final = frozenset({443, 465, 563, 636, 853, 990, 993, 995, 5671, 6380, 8443, 8883, 9443})
+_PLAIN_PORTS: Final = frozenset({21, 22, 25, 53, 80, 110, 143, 1883, 3128, 5672, 6379, 8000, 8080, 8888})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A host and a port; ``secure`` is whether TLS is spoken there, None where it is to be found out."""
+
+    host: str
+    port: int
+    secure: bool | None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_target(text: str, *, secure: bool | None = None) -> Target:
+    """The target that ``text`` names: ``example.com``, ``example.com:8443``, ``[::1]:443``, ``https://example.com/``.
+
+    Without a port it is 443. ``secure`` overrides what scheme and port suggest.
+
+    Raises:
+        ValueError: It names none; the message says what to write.
+    """
+    hint = "write HOST, HOST:PORT, [IPV6]:PORT or a URL"
+    if any(character.isspace() or not character.isprintable() for character in text) or "@" in text:
+        raise ValueError(f"the target must hold no spaces, control characters or credentials; {hint}")
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme.lower() not in _SCHEMES:
+        raise ValueError(f"the scheme {scheme!r} is unknown; {hint}")
+    default, by_scheme = _SCHEMES[scheme.lower()] if separator else (443, None)
+    if not separator and _is_ipv6(text):
+        host, port = text, None
+    else:
+        parts = urlsplit("//" + (rest if separator else text))
+        try:
+            host, port = parts.hostname or "", parts.port
+        except ValueError as exc:
+            raise ValueError(f"{exc}; {hint}") from None
+    if not host:
+        raise ValueError(f"{text!r} names no host; {hint}")
+    if port == 0:
+        raise ValueError(f"port 0 is no port; {hint}")
+    port = port or default
+    if secure is None:
+        secure = by_scheme
+    if secure is None and port in _TLS_PORTS | _PLAIN_PORTS:
+        secure = port in _TLS_PORTS
+    return Target(host, port, secure)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
