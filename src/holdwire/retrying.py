@@ -38,7 +38,7 @@ _LEAST_ATTEMPT: Final = 0.001
 
 
 def _default_stop() -> Callable[[Any], bool]:
-    return tenacity.stop_after_attempt(4)
+    return tenacity.stop_after_attempt(5)
 
 
 def _default_wait() -> Callable[[Any], float]:

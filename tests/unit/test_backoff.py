@@ -7,7 +7,7 @@ import pytest
 from holdwire.policy.backoff import Backoff, connect_pause
 
 
-@pytest.mark.parametrize(("rounds", "low", "high"), [(1, 0.05, 0.1), (2, 0.1, 0.2), (3, 0.2, 0.4)])
+@pytest.mark.parametrize(("rounds", "low", "high"), [(1, 0.1, 0.2), (2, 0.2, 0.4), (3, 0.4, 0.8)])
 def test_connect_pauses_have_equal_jitter_and_double(rounds: int, low: float, high: float) -> None:
     assert connect_pause(rounds, spent=0, dice=0) == pytest.approx(low)
     assert connect_pause(rounds, spent=0, dice=1) == pytest.approx(high)

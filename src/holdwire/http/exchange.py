@@ -155,10 +155,10 @@ class Exchange:
         """
         retrier.connect_by = attempt.connect_by
         verdict, delay = retrier.judge(self._outcome(request, attempt, error), error)
+        explained: dict[int, Failure] = {}
         if error.failure is not None:
-            number = retrier.attempts - verdict.retries
-            explained = self._pool.explain(request.origin, error.failure, attempt.idle_before)
-            _know(error, explained.evolve(safe_to_retry=verdict.safe_to_retry, attempts=number))
+            explained[id(error.failure)] = self._pool.explain(request.origin, error.failure, attempt.idle_before)
+        _put_on_records(error, explained, verdict, retrier.attempts - verdict.retries)
         self._tell(request, attempt, error, verdict, retrier, delay)
         if verdict.free_idle:
             self._pool.close_idle()
@@ -375,14 +375,28 @@ class _BodyWatch:
         )
 
 
-def _know(error: HoldwireError, failure: Failure) -> None:
-    """Put what is known now in the place of the error's failure, in the step that failed too: it is one failure."""
+def _put_on_records(error: HoldwireError, explained: dict[int, Failure], verdict: Verdict, attempts: int) -> None:
+    """Let every record of what failed in an attempt say how often it was tried, and whether it is safe to repeat.
+
+    ``explained`` holds, by the identity of a record, one that tells the same and says better what caused it.
+    """
+    known: dict[int, Failure] = {}
+
+    def evolved(failure: Failure) -> Failure:
+        if id(failure) not in known:
+            better = explained.get(id(failure), failure)
+            known[id(failure)] = better.evolve(safe_to_retry=verdict.safe_to_retry, attempts=attempts)
+        return known[id(failure)]
+
     setup = error.setup
     if setup is not None:
-        known = error.failure
-        steps = tuple(replace(step, failure=failure) if step.failure is known else step for step in setup.steps)
-        error.setup = replace(setup, steps=steps)
-    error.explain(failure)
+        steps = [step if step.failure is None else replace(step, failure=evolved(step.failure)) for step in setup.steps]
+        told = None if setup.failure is None else evolved(setup.failure)
+        error.setup = replace(setup, steps=tuple(steps), failure=told)
+    if isinstance(error, ConnectFailed):
+        error.failures = tuple(map(evolved, error.failures))
+    if error.failure is not None:
+        error.explain(evolved(error.failure))
 
 
 def _summary(error: HoldwireError) -> str:

@@ -28,7 +28,7 @@ from .messages import Response
 from .parser import ResponseReader, Truncated, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from ..net.wire import Wire
     from ..policy.failure import Failure
@@ -144,15 +144,26 @@ class Http11Connection(HttpConnection):
 
     async def _send_body(self, request: Request) -> None:
         body = request.body
+        if self.wire.failure is not None:  # the head did not get out: the body is not touched, and can go elsewhere
+            return
         if isinstance(body, bytes):
-            if body and not self._upload_cut:
+            if body:
                 self._enter(Phase.REQUEST_BODY)
                 await self._write(body, request, until_input=True)
             return
         self._enter(Phase.REQUEST_BODY)
+        pieces = aiter(body)
+        try:
+            await self._send_pieces(pieces, request)
+        finally:
+            close = getattr(pieces, "aclose", None)
+            if close is not None:  # a generator that is left before its end is to be closed where it was begun
+                await close()
+
+    async def _send_pieces(self, pieces: AsyncIterator[bytes], request: Request) -> None:
         sent = 0
         declared = None if request.chunked else (request.content_length or 0)
-        async for piece in body:
+        async for piece in pieces:
             if not piece:
                 continue
             sent += len(piece)
@@ -186,10 +197,11 @@ class Http11Connection(HttpConnection):
         if not data:
             self._upload_cut = True
             return True
-        attempt = self._current()
-        attempt.response_early = True
         self._feed(data)
-        return self._reader.head_complete
+        # an interim answer is none: the rest of the request follows, and what comes then is not early
+        attempt = self._current()
+        attempt.response_early = self._reader.head_complete
+        return attempt.response_early
 
     async def _receive_head(self, request: Request) -> None:
         reader = self._reader

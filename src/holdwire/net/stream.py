@@ -202,8 +202,10 @@ class SocketStream(Wire):
         deadline = None if timeout is None else time.monotonic() + timeout
         size = len(data)
         while done < size:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            left = None if deadline is None else deadline - time.monotonic()
             try:
+                if left is not None and left <= 0:  # room that is there again and again must not put it off
+                    raise TimeoutError  # noqa: TRY301 - handled as the one of the wait
                 outcome = await self._channel.wait_writable(left, until_input=until_input)
             except ClosedResourceError:
                 raise self._ended() from None

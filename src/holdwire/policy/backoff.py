@@ -17,13 +17,13 @@ CONNECT_ROUNDS: Final = 4
 """How often the addresses of a host are tried at most."""
 CONNECT_PAUSES: Final = 3.0
 """The most that the pauses between those rounds come to, in seconds."""
-_CONNECT_STEP: Final = 0.1
+_CONNECT_STEP: Final = 0.2
 
 
 def connect_pause(rounds: int, *, spent: float, dice: float, of: int = CONNECT_ROUNDS) -> float:
     """The pause after ``rounds`` failed rounds (1 and up) of ``of``, ``spent`` seconds of pauses having passed.
 
-    Equal jitter: steps of 0.1 s doubling, half of a step fixed, half random. What is left of 3 s is shared out among
+    Equal jitter: steps of 0.2 s doubling, half of a step fixed, half random. What is left of 3 s is shared out among
     the rounds that are left, so that all of them are made and the sum of the pauses stays at most 3 s.
     """
     step = min(_CONNECT_STEP * (1 << min(rounds - 1, 10)), (CONNECT_PAUSES - spent) / max(of - rounds, 1))

@@ -107,6 +107,7 @@ class Action(enum.StrEnum):
     ERRNO = "errno"
     SHORT = "short"
     EAGAIN = "eagain"
+    EOF = "eof"
 
 
 @final
@@ -179,6 +180,9 @@ ACTIONS: Mapping[Action, ActionRule] = MappingProxyType(
             meaning="The call says EAGAIN so often before it is let through.",
             value="times (default 1)",
             integral=True,
+        ),
+        Action.EOF: ActionRule(
+            points=frozenset({Point.CALL_RECV}), meaning="The call says that the peer has ended; nothing is read."
         ),
     }
 )

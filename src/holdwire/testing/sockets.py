@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, final, overload
 from .faults import CALLS, Action, Fault, Point, Script
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import TypeAlias
 
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -58,6 +58,10 @@ class SocketPlan:
         """The calls so far by kind, failed ones included, those answered by ``eagain`` excluded."""
         self.struck: list[Fault] = []
         """The faults that struck, in order, but for ``short``."""
+        self.sent = self.received = 0
+        """Bytes that the kernel took and gave, over all sockets."""
+        self.on_strike: Callable[[Fault], None] | None = None
+        """Told of each fault that strikes, before the call returns."""
         self._lock = threading.Lock()
         self._refused: Counter[Point] = Counter()
 
@@ -106,16 +110,24 @@ class SocketPlan:
             for fault in due:
                 if fault.action is Action.EAGAIN and self._refused[point] < (fault.value or 1):
                     self._refused[point] += 1
-                    self.struck.append(fault)
+                    self._strike(fault)
                     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             self._refused[point] = 0
             self.calls[point] = number
             for fault in due:
                 if fault.action is Action.ERRNO:
-                    self.struck.append(fault)
+                    self._strike(fault)
                     code = int(fault.value or 0)
                     raise OSError(code, os.strerror(code))
+                if fault.action is Action.EOF:
+                    self._strike(fault)
+                    return 0
             return min([size, *(int(fault.value or 1) for fault in due if fault.action is Action.SHORT)])
+
+    def _strike(self, fault: Fault) -> None:
+        self.struck.append(fault)
+        if self.on_strike is not None:
+            self.on_strike(fault)
 
 
 class FaultySocket(socket.socket):
@@ -139,7 +151,9 @@ class FaultySocket(socket.socket):
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """As ``socket.send``."""
         view = memoryview(data).cast("B")
-        return super().send(view[: self.plan.enter(Point.CALL_SEND, len(view))], flags)
+        count = super().send(view[: self.plan.enter(Point.CALL_SEND, len(view))], flags)
+        self.plan.sent += count
+        return count
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """As ``socket.sendall``, by way of ``send``."""
@@ -149,12 +163,19 @@ class FaultySocket(socket.socket):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """As ``socket.recv``. A look with MSG_PEEK counts too."""
-        return super().recv(self.plan.enter(Point.CALL_RECV, bufsize), flags)
+        data = super().recv(self.plan.enter(Point.CALL_RECV, bufsize), flags)
+        if not flags & socket.MSG_PEEK:
+            self.plan.received += len(data)
+        return data
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """As ``socket.recv_into``."""
         size = self.plan.enter(Point.CALL_RECV, nbytes or len(memoryview(buffer).cast("B")))
-        return super().recv_into(buffer, size, flags)
+        if not size:  # which would mean all of the buffer
+            return 0
+        count = super().recv_into(buffer, size, flags)
+        self.plan.received += count
+        return count
 
     def shutdown(self, how: int, /) -> None:
         """As ``socket.shutdown``."""
