@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from .sessions.stream import Stream
     from .switches import set_testing
     from .telemetry import recent_failures
-    from .transports.httpx import ResilientTransport
+    from .transports.httpx import AsyncClient, ResilientTransport
+    from .transports.wrap import wrap
 
 __all__ = [
+    "AsyncClient",
     "Backoff",
     "Category",
     "ClosedError",
@@ -86,6 +88,7 @@ __all__ = [
     "recent_failures",
     "sessions",
     "set_testing",
+    "wrap",
 ]
 
 _HOMES: Final[dict[str, tuple[str, ...]]] = {
@@ -122,7 +125,8 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "sessions.stream": ("Stream",),
     "switches": ("set_testing",),
     "telemetry": ("recent_failures",),
-    "transports.httpx": ("ResilientTransport",),
+    "transports.httpx": ("AsyncClient", "ResilientTransport"),
+    "transports.wrap": ("wrap",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

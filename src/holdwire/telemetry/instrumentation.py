@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["Instrumented", "instrument_client", "instrumentation_of"]
+__all__ = ["Instrumented", "family_of", "instrument_client", "instrumentation_of"]
 
 logger = logging.getLogger("holdwire")
 
@@ -43,7 +43,7 @@ def instrumentation_of(client: object) -> Instrumented:
     Raises:
         TypeError: It is no such client.
     """
-    _family(client)
+    family_of(client)
     found = Instrumented.NOT
     for transport in _transports(client):
         own = vars(transport).get(_METHOD)
@@ -77,7 +77,7 @@ def instrument_client(
         )
     if before is not Instrumented.NOT:
         return before
-    name = _INSTRUMENTORS[_family(client)]
+    name = _INSTRUMENTORS[family_of(client)]
     try:
         module = importlib.import_module("opentelemetry.instrumentation.httpx")
     except ModuleNotFoundError as exc:
@@ -93,7 +93,7 @@ def instrument_client(
     return before
 
 
-def _family(client: object) -> str:
+def family_of(client: object) -> str:
     """``httpx`` or ``httpx2``, by where the class of ``client``, or a base of it, comes from."""
     for base in type(client).__mro__:
         family = base.__module__.partition(".")[0]

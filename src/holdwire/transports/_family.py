@@ -59,8 +59,12 @@ class Family:
         self.name: str = client.__name__
         self.byte_stream: type[Any] = client.ByteStream
         self.transport: Any = client.AsyncHTTPTransport
+        self.client: Any = client.AsyncClient
         self.proxy: Any = client.Proxy
-        self._client = client
+        self.limits: Any = client.Limits
+        self.default_limits = client.Limits(max_connections=100, max_keepalive_connections=20)
+        """What a client passes on when it was given none."""
+        self._module = client
         self._core = core
         self._errors: dict[str, type[Exception]] = {}
 
@@ -76,7 +80,7 @@ class Family:
                 "load_cert_chain(), and give it as verify="
             )
             raise TypeError(message)
-        context: ssl.SSLContext = self._client.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+        context: ssl.SSLContext = self._module.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
         return context
 
     def error(self, name: str) -> type[Exception]:
