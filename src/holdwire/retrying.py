@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,17 +18,16 @@ import tenacity
 
 from .policy.backoff import CONNECT_ROUNDS, Backoff, connect_pause
 from .policy.budget import RetryBudget
-from .policy.kind import Kind
+from .policy.kind import Category, Kind
 from .policy.reconnect import SOON, Then, after
 from .policy.retry import History, RetryAction, Rules, decide, permit
 from .switches import testing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from .policy.budget import Budget
     from .policy.failure import Failure
-    from .policy.kind import Category
     from .policy.reconnect import Step
     from .policy.retry import Outcome, Verdict
 
@@ -271,7 +271,9 @@ class ReconnectPolicy:
 
     wait: Callable[[Any], float] | None = None
     stop: Callable[[Any], bool] = tenacity.stop_never
-    waits: Mapping[Kind | Category, Callable[[Any], float] | None] = field(default_factory=dict)
+    waits: Mapping[Kind | Category, Callable[[Any], float] | None] = field(
+        default_factory=dict[Kind | Category, Callable[[Any], float] | None]
+    )
     backoff: Backoff = field(default_factory=Backoff)
 
     def __post_init__(self) -> None:

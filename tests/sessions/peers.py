@@ -10,7 +10,7 @@ from anyio.streams.tls import TLSListener
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from anyio.abc import ByteStream, SocketStream
 
@@ -20,7 +20,7 @@ __all__ = ["echo", "line_server", "serve", "silent"]
 
 
 @contextlib.asynccontextmanager
-async def serve(handler: Handler, *, tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[int]:
+async def serve(handler: Handler, *, tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncGenerator[int]:
     """A server on 127.0.0.1; yields its port. What breaks a connection ends its handler, and nothing else."""
 
     async def handle(stream: ByteStream) -> None:
@@ -43,8 +43,10 @@ async def serve(handler: Handler, *, tls: ssl.SSLContext | None = None, port: in
 def _quiet_tls(listener: anyio.abc.Listener[SocketStream], context: ssl.SSLContext) -> TLSListener:
     class Quiet(TLSListener):
         @staticmethod
-        async def handle_handshake_error(_: BaseException, stream: anyio.abc.AnyByteStream) -> None:
-            """A client that hangs up is no news."""
+        async def handle_handshake_error(
+            exc: BaseException,  # noqa: ARG004 - a client that hangs up is no news
+            stream: anyio.abc.AnyByteStream,
+        ) -> None:
             await anyio.aclose_forcefully(stream)
 
     return Quiet(listener, context, standard_compatible=False)

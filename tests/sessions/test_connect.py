@@ -112,14 +112,14 @@ async def test_a_unix_stream_echoes(tmp_path: Path) -> None:
 
 async def test_keepalive_comes_from_the_profile_and_can_be_overruled() -> None:
     async with serve(silent) as port:
-        for arguments, expected in (
-            ({}, 60),
-            ({"profile": "k8s"}, 30),
-            ({"keepalive": holdwire.Keepalive(idle=7)}, 7),
+        url = f"tcp://127.0.0.1:{port}"
+        for connecting, expected in (
+            (holdwire.connect(url), 60),
+            (holdwire.connect(url, profile="k8s"), 30),
+            (holdwire.connect(url, keepalive=holdwire.Keepalive(idle=7)), 7),
         ):
-            async with holdwire.connect(f"tcp://127.0.0.1:{port}", **arguments) as stream:
-                found = effective(stream.extra(SocketAttribute.raw_socket))
-                assert found.idle == expected, arguments
+            async with connecting as stream:
+                assert effective(stream.extra(SocketAttribute.raw_socket)).idle == expected
 
 
 async def test_nobody_listens_is_one_error_with_its_reason_and_one_failure_told(listener: socket.socket) -> None:

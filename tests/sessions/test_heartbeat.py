@@ -145,7 +145,10 @@ async def test_any_byte_is_life_though_it_answers_nothing() -> None:
                 await anyio.sleep(0.04)
             group.cancel_scope.cancel()
 
-    heartbeat = beat(0.02, 0.1, is_reply=lambda data: data == b"PONG\n")
+    def is_reply(data: bytes) -> bool:
+        return data == b"PONG\n"
+
+    heartbeat = beat(0.02, 0.1, is_reply=is_reply)
     async with serve(chatter) as port, holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=heartbeat) as stream:
         count = 0
         async for data in stream:
@@ -202,7 +205,7 @@ async def test_a_host_that_slept_has_every_connection_probed_at_once(clean_runti
             self.ticked += 1
             return now + 0.05
 
-        def suspect(self, _now: float) -> float:
+        def suspect(self, now: float) -> float:  # noqa: ARG002 - the ticker's
             self.suspected += 1
             done.set()
             return float("inf")

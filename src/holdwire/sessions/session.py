@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -115,7 +115,8 @@ class Session(Stream):
     def owns(self, exc: BaseException | None) -> bool:
         """Whether ``exc`` is the loss of this session and nothing else."""
         if isinstance(exc, BaseExceptionGroup):
-            return all(self.owns(one) for one in exc.exceptions)
+            group = cast("BaseExceptionGroup[BaseException]", exc)
+            return all(self.owns(one) for one in group.exceptions)
         return isinstance(exc, ConnectionLost) and exc.failure is not None and exc.failure is self.failure
 
     # --- recycling ---

@@ -19,7 +19,7 @@ import anyio
 from anyio import ResourceGuard
 from anyio.abc import ByteStream
 
-from ..errors import ConnectionLost
+from ..errors import ClosedError, ConnectionLost
 from ..events import CloseReason, ConnectionClosed, FailureRecorded
 from ..net.runtime import current
 from ..policy.fate import Fate, fate_of
@@ -86,10 +86,11 @@ class Stream(ByteStream):
         already, self._reading = self._reading, True
         if beat is not None and beat.waits:
             beat.reading()
+        in_use = not self._end_told
         try:
             data = await self._wire.receive(max_bytes)
-        except ConnectionLost as lost:
-            raise self._lost(lost) from lost.__cause__
+        except (ConnectionLost, ClosedError) as exc:
+            raise self._lost(exc, in_use=in_use) from exc.__cause__
         finally:
             self._reading = already
         if beat is not None and beat.waits:
@@ -148,10 +149,11 @@ class Stream(ByteStream):
     async def _send_whole(self, item: bytes) -> None:
         wire = self._wire
         taken, on_wire = self._taken(), wire.bytes_out
+        in_use = not self._end_told
         try:
             await wire.send(item)
-        except ConnectionLost as lost:
-            raise self._lost(lost, size=len(item), taken=taken, on_wire=on_wire) from lost.__cause__
+        except (ConnectionLost, ClosedError) as exc:
+            raise self._lost(exc, in_use=in_use, size=len(item), taken=taken, on_wire=on_wire) from exc.__cause__
         except BaseException:
             written = self._taken() - taken
             if written:
@@ -202,17 +204,30 @@ class Stream(ByteStream):
     # --- the end ---
 
     def _lost(
-        self, lost: ConnectionLost, *, size: int | None = None, taken: int = 0, on_wire: int = 0
-    ) -> ConnectionLost:
-        """``lost`` with the fate of what was sent; told to the observers, once."""
+        self,
+        exc: ConnectionLost | ClosedError,
+        *,
+        in_use: bool = True,
+        size: int | None = None,
+        taken: int = 0,
+        on_wire: int = 0,
+    ) -> ConnectionLost | ClosedError:
+        """What to raise for ``exc``: the loss, with the fate of what was sent; told to the observers, once.
+
+        The failure wakes everyone who waits, and the first one may have closed the stream before the others run: what
+        was ``in_use`` when the call began ends with the failure all the same.
+        """
+        failure = self._wire.failure
+        if failure is None or (isinstance(exc, ClosedError) and not in_use):
+            return exc
         self.on_failure()
-        failure = lost.failure
         fate = fate_of(
             on_wire=self._wire.bytes_out - on_wire,
-            outq=None if failure is None else failure.outq,
+            outq=failure.outq,
             size=size,
-            written=self._taken() - taken if size is not None else 0,
+            written=0 if size is None else self._taken() - taken,
         )
+        lost = exc if isinstance(exc, ConnectionLost) else self._wire.latch(failure)
         error = type(lost)(f"{failure} ({fate})", failure=failure)
         error.fate = fate
         return error
