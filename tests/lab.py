@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
+import pytest
 
 import holdwire
 from holdwire.events import ConnectionClosed, FailureRecorded, RequestRetried
 from holdwire.testing import ChaosServer
+from tests.conftest import BACKENDS
 from tests.netns import SERVER, Lab, lab
 
 if TYPE_CHECKING:
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from holdwire.http.pool import Pool
     from holdwire.policy.retry import RetryAction
 
-__all__ = ["Bench", "Seen", "bench"]
+__all__ = ["ASYNCIO", "LOOPS", "MARKS", "TRIO", "UVLOOP", "Bench", "Seen", "bench"]
+
+LOOPS = pytest.mark.parametrize("anyio_backend", [BACKENDS["asyncio"], BACKENDS["trio"]], ids=["asyncio", "trio"])
+"""What takes seconds runs on two loops, or where no loop can make a difference on one."""
+ASYNCIO, UVLOOP, TRIO = (
+    pytest.mark.parametrize("anyio_backend", [BACKENDS[name]], ids=[name]) for name in ("asyncio", "uvloop", "trio")
+)
+MARKS = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
 
 
 class Seen:
@@ -85,7 +93,7 @@ class Bench:
             self.net.drop_port(port)
 
 
-@contextmanager
+@pytest.fixture
 def bench() -> Iterator[Bench]:
     """A fresh lab with a server in it; the calling thread is the client's host."""
     with lab() as net:

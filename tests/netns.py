@@ -85,6 +85,13 @@ class Lab:
         """Forget every rule."""
         self.nft("flush chain inet f fw")
 
+    def slow_down(self, *, rate: str, latency: str) -> None:
+        """Let a queue build up in front of a slow link towards the client."""
+        run(
+            *("ip", "netns", "exec", self.router, "tc", "qdisc", "add", "dev", "r0", "root"),
+            *("tbf", "rate", rate, "burst", "4kb", "latency", latency),
+        )
+
     def forget_after(self, seconds: int, *, answer: str) -> None:
         """A stateful firewall that forgets idle flows: ``drop`` or ``reset`` is what they get afterwards."""
         self.sysctl(
@@ -123,7 +130,7 @@ def run(*command: str) -> None:
 @contextlib.contextmanager
 def lab() -> Iterator[Lab]:
     """A fresh lab; skips the test aloud where there can be none."""
-    if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("nft"):
+    if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nft", "tc"))):
         pytest.skip("network namespaces need root, iproute2 and nftables: no path was cut in this run")
     made = Lab()
     try:
