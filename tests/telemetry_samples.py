@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from holdwire.events import ConnectionSetUp, FailureRecorded, SetupStep
 from holdwire.policy.failure import Failure, TlsDetail
+from holdwire.policy.flight import Mark, Moment
 from holdwire.policy.kind import Category, Confidence, FaultSide, Kind
 from holdwire.policy.phase import Delivery, Phase, Sent
 from holdwire.policy.retry import Evidence, RetryAction, Verdict
@@ -84,6 +85,7 @@ def full_failure(**changes: Any) -> Failure:
     values: dict[str, Any] = {
         "cause": CAUSE,
         "confidence": Confidence.LIKELY,
+        "flight": (Moment(0.5, Mark.REQUEST, 7),),
         "remedy": REMEDY,
         "tls": TLS,
         "fault_side": FaultSide.PEER,

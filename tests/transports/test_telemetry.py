@@ -287,3 +287,33 @@ async def test_a_failed_connect_is_told_once_with_its_cause(memory: Memory) -> N
             await http.get(url)
     assert len(failures(memory)) == 1
     assert memory.number("holdwire.connection.failures") == 1
+
+
+# --- what happened before ---
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_failure_tells_what_happened_on_its_connection_before(
+    memory: Memory,
+    tls: bool,  # noqa: FBT001
+) -> None:
+    with ChaosServer(tls=tls) as server:
+        verify = server.client_context() if tls else True
+        async with client(server, retry=None, verify=verify) as http:
+            assert (await http.get("/first")).status_code == 200
+            server.script("response:0 rst", path="/order")
+            with pytest.raises(httpx.ReadError) as caught:
+                await http.post("/order", content=b"1")
+    flight = attributes(failures(memory)[0])["holdwire.connection.flight"]
+    steps = [entry.split(" s ")[1] for entry in flight.split("; ")]
+    secured = ["TLS established"] if tls else []
+    assert steps == ["connected", *secured, "request 1", "response 200", "idle", "request 2"]
+    ages = [float(entry.split(" s ")[0]) for entry in flight.split("; ")]
+    assert ages == sorted(ages)
+    cause = caught.value.__cause__
+    assert cause is not None
+    ours = cause.__cause__
+    assert ours is not None
+    notes = ours.__notes__
+    assert len(notes) <= 5
+    assert flight in notes[1]

@@ -121,6 +121,7 @@ def test_a_failure_of_which_all_is_known_has_every_attribute(memory: Memory) -> 
         "holdwire.idle_deaths": 3,
         "holdwire.suppressed": 4,
         "holdwire.cause.confidence": "likely",
+        "holdwire.connection.flight": "-0.500 s request 7",
         "server.address": "api.example",
         "server.port": 443,
         "network.peer.address": "192.0.2.7",

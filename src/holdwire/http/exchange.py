@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..events import FailureRecorded, RequestRetried
 from ..policy import diagnosis
+from ..policy.flight import narrate
 from ..policy.idle_limit import YOUNG
 from ..policy.kind import Kind
 from ..policy.outcome import Outcome, has_retrier, is_idempotent
@@ -169,7 +170,7 @@ class Exchange:
         error.attempts = retrier.attempts
         error.verdict = verdict
         error.earlier = tuple(retrier.earlier)
-        error.add_note(_summary(error))
+        _annotate(error)
         self._pool.origin_stats(request.origin).failed += 1
         raise error
 
@@ -362,7 +363,7 @@ class _BodyWatch:
         exc.verdict = decide(ended, History(), Rules())
         explained = self._pool.explain(request.origin, exc.failure, self._attempt.idle_before)
         exc.explain(explained.evolve(safe_to_retry=exc.verdict.safe_to_retry, attempts=exc.attempts))
-        exc.add_note(_summary(exc))
+        _annotate(exc)
         self._notify(
             FailureRecorded(
                 failure=exc.failure,
@@ -397,6 +398,14 @@ def _put_on_records(error: HoldwireError, explained: dict[int, Failure], verdict
         error.failures = tuple(map(evolved, error.failures))
     if error.failure is not None:
         error.explain(evolved(error.failure))
+
+
+def _annotate(error: HoldwireError) -> None:
+    """Two notes at most: what was done about it, and what happened on its connection before."""
+    error.add_note(_summary(error))
+    failure = error.failure
+    if failure is not None and failure.flight:
+        error.add_note(f"holdwire: connection {failure.connection_id}: {narrate(failure.flight)}")
 
 
 def _summary(error: HoldwireError) -> str:

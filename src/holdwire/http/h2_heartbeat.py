@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ..events import HeartbeatAnswered, HeartbeatMissed
 from ..policy.evidence import window_closed
+from ..policy.flight import Mark
 from ..policy.liveness import Liveness, State, Step
 from ..policy.pings import Pings
 
@@ -147,6 +148,7 @@ class PingHeartbeat:
             return
         rtt = now - self._pinged
         self._round_trips.append(rtt)
+        owner.wire.flight.append((now, Mark.PONG, int(rtt * 1e3)))
         self._notify(
             HeartbeatAnswered(
                 host=owner.origin.host, port=owner.origin.port, connection_id=owner.wire.id, kind=KIND, rtt=rtt
@@ -190,6 +192,7 @@ class PingHeartbeat:
         self._acked = _acked(owner.wire)
         self._pings.sent(now, streams=streams, scheduled=scheduled, dice=random.random())  # noqa: S311 - jitter
         self._liveness.probed(now)
+        owner.wire.flight.append((now, Mark.PING, 0))
         owner.send_ping(self._payload())
 
     def _arm(self, streams: int) -> None:

@@ -13,6 +13,7 @@ from h2.errors import ErrorCodes
 
 from ..events import CloseReason
 from ..policy import diagnosis
+from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.outcome import Http2Signal
 from .h2_fates import code_name, evident, goaway_event, malformed, peer_said, reset_error, signal_of
@@ -61,6 +62,8 @@ class Inbound:
         stream.expected = announced_length(headers, method=attempt.request.method, status=status)
         stream.status, stream.headers = status, headers
         attempt.response_early = stream.end is None
+        wire = self._connection.wire
+        wire.flight.append((wire.last_read, Mark.RESPONSE, status))
         self._connection.terms.on_answer(stream.index)
 
     def on_data(self, stream: Http2Stream, data: bytes, used: int, *, ended: bool) -> None:
@@ -99,6 +102,8 @@ class Inbound:
     def on_reset(self, stream: Http2Stream, code: int) -> None:
         connection = self._connection
         stream.reset = True
+        wire = connection.wire
+        wire.flight.append((wire.last_read, Mark.RESET, code))
         signal = signal_of(code)
         if signal is Http2Signal.REFUSED_STREAM:
             connection.terms.refused()
@@ -107,12 +112,14 @@ class Inbound:
         if not stream.ended and stream.error is None:
             stream.attempt.http2 = signal
             connection.note_sent(stream)
-            stream.error = reset_error(stream, code, connection.wire.facts(), connection.outbox)
+            stream.error = reset_error(stream, code, wire.facts(), connection.outbox)
         self._wake(stream)
 
     def on_goaway(self, last: int, code: int, text: bytes) -> None:
         """The peer takes no streams above an id; those up to it go on (RFC 9113, section 6.8)."""
         connection = self._connection
+        wire = connection.wire
+        wire.flight.append((wire.last_read, Mark.GOAWAY, code))
         event = goaway_event(last, code, text)
         streams = connection.machine.streams.values()
         rejected = [stream for stream in streams if stream.id > last and not stream.ended and stream.error is None]
@@ -121,7 +128,6 @@ class Inbound:
             connection.heartbeat.too_many()
         failure: Failure | None = None
         if rejected or code:
-            wire = connection.wire
             detail = f"GOAWAY with {code_name(code)}, last stream {last}"
             failure = diagnosis.local(Kind.HTTP2_GOAWAY, phase=wire.phase, facts=wire.facts(), detail=detail)
             required = code == ErrorCodes.HTTP_1_1_REQUIRED

@@ -19,6 +19,7 @@ from ..errors import ConnectionLost, DeadlineExceeded, HoldwireError, LocalProto
 from ..events import CloseReason
 from ..policy import diagnosis
 from ..policy.evidence import delivery, fin_before_write
+from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase, Sent
 from ..policy.tcp_info import TcpState
@@ -78,6 +79,7 @@ class Http11Connection(HttpConnection):
         if self.served:
             attempt.reused = True
             attempt.idle_before = attempt.written - self.idle_since
+        self.wire.flight.append((attempt.written, Mark.REQUEST, self.served + 1))
         self._mark = self.wire.bytes_out
         self._upload_cut = False
         self._eof_lost = None
@@ -92,6 +94,7 @@ class Http11Connection(HttpConnection):
         except BaseException as exc:
             self._abandon(exc)
             raise
+        self.wire.flight.append((time.monotonic(), Mark.RESPONSE, reader.status))
         if reader.upgraded:
             self.wire.phase = Phase.UPGRADED
         else:
@@ -373,6 +376,7 @@ class Http11Connection(HttpConnection):
     def rest(self) -> None:
         self.idle_since = time.monotonic()
         self.wire.phase = Phase.IDLE
+        self.wire.flight.append((self.idle_since, Mark.IDLE, 0))
         self.wire.watch(self._on_input)
 
     def wake(self) -> None:

@@ -27,6 +27,7 @@ from ..net.runtime import current
 from ..net.stream import SocketStream
 from ..net.wire import Look
 from ..policy import diagnosis
+from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase
 from ..tls.stream import TLSStream
@@ -144,6 +145,7 @@ class Http2Connection(HttpConnection):
     def rest(self) -> None:
         self.idle_since = time.monotonic()
         self.wire.phase = Phase.IDLE
+        self.wire.flight.append((self.idle_since, Mark.IDLE, 0))
         self.flush()
 
     def wake(self) -> None:
@@ -212,6 +214,7 @@ class Http2Connection(HttpConnection):
             stream.end = self.outbox.put_in + self.machine.pending
         attempt.first_stream = stream.index == 1
         self.wire.phase = Phase.RESPONSE_WAIT
+        self.wire.flight.append((now, Mark.REQUEST, stream.index))
         return stream
 
     def _unusable(self, attempt: Attempt) -> RemoteProtocolError:

@@ -28,6 +28,7 @@ from ..errors import HoldwireError
 from ..events import CloseReason, FailureRecorded, RequestRetried
 from ..policy import diagnosis
 from ..policy.evidence import black_hole, window_closed
+from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase
 from .connection import Attempt
@@ -137,6 +138,7 @@ class PathWatch:
         if not finding:
             return
         self._pool.suspect(connection)
+        connection.wire.flight.append((now, Mark.DOUBTED, 0))
         first_time = attempt not in self._tried
         self._tried[attempt] = now
         verdict = self._exchange.verdict_on_suspect(attempt)
@@ -207,6 +209,7 @@ class PathWatch:
             return closed
         if closed and connection not in self._lifted:
             self._lifted.add(connection)
+            wire.flight.append((time.monotonic(), Mark.CLOSED_WINDOW, 0))
             wire.set_user_timeout(None)
         elif not closed and connection in self._lifted:
             self._lifted.discard(connection)

@@ -22,6 +22,7 @@ from anyio.abc import SocketAttribute
 
 from ..errors import ClosedError, ConnectionLost, DeadlineExceeded, HeartbeatLost
 from ..policy import diagnosis
+from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase
 from .keepalive import arm, lift
@@ -83,6 +84,7 @@ class SocketStream(Wire):
         self.requests = 0
         self.opened_at = self.last_read = self.last_write = time.monotonic()
         self.peer, self._peer_port, self._network_type = _address(sock)
+        self.flight.append((self.opened_at, Mark.CONNECTED, 0))
 
     # --- reading ---
 
@@ -314,6 +316,7 @@ class SocketStream(Wire):
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             began=at - idle,
+            flight=self.flight.before(now),
             tcp=None if self._closed else tcp_info(self._sock),
             outq=None if self._closed else outq(self._sock),
             at=at,

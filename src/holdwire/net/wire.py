@@ -23,6 +23,7 @@ from anyio.abc import ByteStream
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
 from ..errors import ClosedError, ConnectionLost
+from ..policy.flight import Flight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,11 +66,14 @@ class Wire(ByteStream):
     """Monotonic times in seconds."""
     peer: str | None
     """The peer's address, or the path of its Unix socket."""
+    flight: Flight
+    """What happened here last."""
     requests: int
     """Exchanges completed before the present one; kept by the owner."""
 
     def __init__(self) -> None:
         self._disused = False
+        self.flight = Flight()
         self._receiving = ResourceGuard("reading from")
         self._sending = ResourceGuard("writing to")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .failure import TlsDetail
+    from .flight import Moment
     from .phase import Sent
     from .tcp_info import TcpInfo
 
@@ -51,6 +52,7 @@ class Facts(TypedDict, total=False):
     tcp: TcpInfo | None
     outq: int | None
     sent: Sent | None
+    flight: tuple[Moment, ...]
 
 
 def from_errno(

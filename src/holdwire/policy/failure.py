@@ -7,7 +7,7 @@ span, log line and retry verdict about it refers to the same record. Not respons
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from .kind import Action, Category, Confidence, FaultSide, Kind
@@ -15,6 +15,7 @@ from .kind import Action, Category, Confidence, FaultSide, Kind
 if TYPE_CHECKING:
     from typing import Any, Self
 
+    from .flight import Moment
     from .phase import Delivery, Phase, Sent
     from .tcp_info import TcpInfo
 
@@ -52,6 +53,7 @@ class Failure:
     request had been tried when this happened, this time included. Times are in
     seconds; ``at`` and ``began`` are Unix times: of the failure, and of the later of attempt start and last
     successful I/O. ``detail`` is text of our own or an operating system's message: never a URL, header or payload.
+    ``flight`` is what happened on the connection last.
     """
 
     kind: Kind
@@ -89,6 +91,7 @@ class Failure:
     at: float = 0.0
     began: float | None = None
     detail: str | None = None
+    flight: tuple[Moment, ...] = field(default=(), repr=False)
 
     @property
     def is_syscall(self) -> bool:

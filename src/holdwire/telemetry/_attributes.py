@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from ..policy.flight import narrate
 from .words import STATES, decision, envoy_flag
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ _TLS: Final[tuple[tuple[str, str], ...]] = (
     ("holdwire.tls.close_notify", "close_notify"),
 )
 _COMPUTED: Final = (
+    "holdwire.connection.flight",
     "holdwire.envoy_flag",
     "holdwire.idle_deaths",
     "holdwire.retry.decision",
@@ -116,6 +118,8 @@ def failure_attributes(event: FailureRecorded, held: int, peer_hash_key: bytes |
         _add_tcp(values, failure.tcp)
     if failure.tls is not None:
         _add_tls(values, failure.tls)
+    if failure.flight:
+        values["holdwire.connection.flight"] = narrate(failure.flight)
     _add_event(values, event, held)
     return values
 

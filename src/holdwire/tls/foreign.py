@@ -165,6 +165,7 @@ class ForeignWire(Wire):
             idle=now - max(self.last_read, self.last_write),
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
+            flight=self.flight.before(now),
             at=time.time(),
         )
         if self.port:

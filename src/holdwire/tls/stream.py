@@ -19,6 +19,7 @@ Not responsible for certificates (``context``), sessions (``session``), or the m
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -30,6 +31,7 @@ from ..errors import ClosedError, ConnectFailed, ConnectionLost, DeadlineExceede
 from ..net.stream import SocketStream
 from ..net.wire import CLOSED_MESSAGE, FINISHED_MESSAGE, Look, Wire
 from ..policy import diagnosis
+from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase
 from ._attributes import tls_attributes
@@ -81,6 +83,7 @@ class TLSStream(Wire):
     def __init__(self, lower: Lower, engine: Engine) -> None:
         super().__init__()
         self.lower = lower
+        self.flight = lower.flight
         self.engine = engine
         self.id = lower.id
         self.opened_at = lower.opened_at
@@ -160,6 +163,7 @@ class TLSStream(Wire):
             wire.abort()
             raise
         wire.phase = phase
+        wire.flight.append((time.monotonic(), Mark.SECURED, 0))
         return self
 
     async def _shake_hands(self, deadline: float | None) -> None:
