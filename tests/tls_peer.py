@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Peer", "can_rekey"]
+__all__ = ["Peer", "can_rekey", "send_key_update", "send_session_ticket"]
 
 _SSL_OFFSET = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
 """Of ``ssl`` in CPython's ``PySSLSocket``: behind the object's head and ``Socket``."""
@@ -28,7 +28,7 @@ _PIECE = 16_384
 def _libssl() -> Any:
     library = ctypes.CDLL("libssl.so.3")
     library.SSL_get_version.restype = ctypes.c_char_p
-    for name in ("SSL_get_version", "SSL_renegotiate", "SSL_do_handshake"):
+    for name in ("SSL_get_version", "SSL_renegotiate", "SSL_do_handshake", "SSL_new_session_ticket"):
         getattr(library, name).argtypes = [ctypes.c_void_p]
     library.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
     return library
@@ -47,6 +47,18 @@ def can_rekey() -> bool:
         return bool(_libssl().SSL_get_version(_pointer(tls)).startswith(b"TLSv1."))
     except (OSError, AttributeError):
         return False
+
+
+def send_key_update(tls: ssl.SSLSocket) -> None:
+    """Send a KeyUpdate (TLS 1.3) that asks for one in return, and nothing else."""
+    assert _libssl().SSL_key_update(_pointer(tls), 1) == 1
+    _libssl().SSL_do_handshake(_pointer(tls))
+
+
+def send_session_ticket(tls: ssl.SSLSocket) -> None:
+    """Send one more session ticket (TLS 1.3), and nothing else."""
+    assert _libssl().SSL_new_session_ticket(_pointer(tls)) == 1
+    _libssl().SSL_do_handshake(_pointer(tls))
 
 
 class Peer(threading.Thread):
