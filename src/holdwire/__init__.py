@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         SessionDown,
         failure_of,
     )
-    from .events import Observer
+    from .events import Observer, snapshot
     from .policy.backoff import Backoff
     from .policy.budget import RetryBudget
     from .policy.failure import Failure
@@ -88,6 +88,7 @@ __all__ = [
     "recent_failures",
     "sessions",
     "set_testing",
+    "snapshot",
     "wrap",
 ]
 
@@ -107,7 +108,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "SessionDown",
         "failure_of",
     ),
-    "events": ("Observer",),
+    "events": ("Observer", "snapshot"),
     "policy.budget": ("RetryBudget",),
     "policy.backoff": ("Backoff",),
     "policy.failure": ("Failure",),

@@ -35,8 +35,11 @@ __all__ = [
     "Reconnected",
     "RequestRetried",
     "SetupStep",
+    "SnapshotSource",
     "StatsSource",
+    "register_snapshots",
     "register_stats",
+    "snapshot",
     "stats_sources",
 ]
 
@@ -251,6 +254,30 @@ class Observers:
                     )
 
 
+class SnapshotSource(Protocol):
+    """Something alive that can show what it is doing: a transport."""
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """One mapping for each origin, of plain values."""
+        ...
+
+
+_shown: weakref.WeakSet[SnapshotSource] = weakref.WeakSet()
+
+
+def register_snapshots(source: SnapshotSource) -> None:
+    """Make ``source`` visible to ``snapshot`` for as long as it lives."""
+    _shown.add(source)
+
+
+def snapshot() -> list[dict[str, Any]]:
+    """What every transport of this process is doing now: one mapping for each origin of each, its connections in it.
+
+    Of plain values that JSON can hold, without URLs, headers or payloads; may be called from any thread.
+    """
+    return [entry for source in list(_shown) for entry in source.snapshot()]
+
+
 class StatsSource(Protocol):
     """Something alive that counts in plain integers: a pool, a session."""
 
@@ -263,7 +290,7 @@ _sources: weakref.WeakSet[StatsSource] = weakref.WeakSet()
 
 
 def register_stats(source: StatsSource) -> None:
-    """Make ``source`` visible to metrics and ``holdwire.snapshot()`` for as long as it lives."""
+    """Make ``source`` visible to metrics for as long as it lives."""
     _sources.add(source)
 
 

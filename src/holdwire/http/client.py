@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClosedError
-from ..events import CloseReason, Observers, register_stats
+from ..events import CloseReason, Observers, register_snapshots, register_stats
 from ..net.dial import AddressMemory
 from ..net.runtime import current
 from ..policy.settings import Keepalive, PoolPolicy
@@ -26,6 +26,7 @@ from .connector import Connector
 from .exchange import Exchange
 from .path_watch import PathWatch
 from .pool import Pool, PoolLimits
+from .snapshot import pool_snapshot
 
 if TYPE_CHECKING:
     import ssl
@@ -85,6 +86,7 @@ class HttpClient:
         self._memory = AddressMemory()
         self._budget = settings.retry.new_budget()
         self._finalizer = weakref.finalize(self, _close_lanes, self._lanes)
+        register_snapshots(self)
 
     async def send(self, request: Request) -> Response:
         """The answer to ``request``; see ``Exchange.send``.
@@ -122,9 +124,9 @@ class HttpClient:
         """The pools of all runtimes."""
         return [lane.pool for lane in list(self._lanes.values())]
 
-    def stats(self) -> list[dict[str, Any]]:
-        """See ``Pool.stats``."""
-        return [entry for pool in self.pools for entry in pool.stats()]
+    def snapshot(self) -> list[dict[str, Any]]:
+        """What every pool is doing: see ``pool_snapshot``."""
+        return [entry for pool in self.pools for entry in pool_snapshot(pool, self._budget)]
 
     def _find_lane(self) -> _Lane:
         if self._closed:

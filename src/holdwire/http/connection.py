@@ -145,6 +145,11 @@ class HttpConnection(abc.ABC):
         """How many requests the peer allows at a time; 0 while that is not known."""
         return 1
 
+    @property
+    def round_trips(self) -> tuple[float, ...]:
+        """How long the last heartbeats took, in seconds."""
+        return ()
+
     def reserve(self) -> None:  # noqa: B027 - where one request at a time is the rule nothing is counted
         """A request will follow: where several can share the connection, its place is counted from now on."""
 

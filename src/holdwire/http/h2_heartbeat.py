@@ -155,6 +155,11 @@ class PingHeartbeat:
             )
         )
 
+    @property
+    def round_trips(self) -> tuple[float, ...]:
+        """The last ones, in seconds."""
+        return tuple(self._round_trips)
+
     def too_many(self) -> None:
         """The server sent us away for our PINGs: new connections to the origin wait longer."""
         owner = self._owner()

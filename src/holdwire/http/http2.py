@@ -139,6 +139,10 @@ class Http2Connection(HttpConnection):
     def reserve(self) -> None:
         self._reserved += 1
 
+    @property
+    def round_trips(self) -> tuple[float, ...]:
+        return self.heartbeat.round_trips
+
     def release(self) -> None:
         self._reserved -= 1
 

@@ -150,6 +150,10 @@ class Origins:
     def __len__(self) -> int:
         return len(self._states)
 
+    def items(self) -> list[tuple[Origin, OriginState]]:
+        """Every origin and its state."""
+        return list(self._states.items())
+
     def queues(self) -> list[deque[Waiter]]:
         """Who waits, by origin."""
         return [state.queue for state in self._states.values()]

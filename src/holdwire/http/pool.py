@@ -587,6 +587,10 @@ class Pool:
         """One mapping for each origin: see ``telemetry.metrics``."""
         return self._origins.stats()
 
+    def origins(self) -> list[tuple[Origin, OriginState]]:
+        """What is known of each origin."""
+        return self._origins.items()
+
     def in_use(self) -> list[HttpConnection]:
         """The connections that have requests in progress."""
         return [connection for connection in self._all if connection not in self._by_idleness and connection.active]

@@ -136,4 +136,4 @@ class Resilient:
 
     def snapshot(self) -> list[dict[str, Any]]:
         """What there is now, one mapping for each origin; nothing with ``HOLDWIRE=off``."""
-        return self._client.stats() if isinstance(self._pool, Adapter) else []
+        return self._client.snapshot() if isinstance(self._pool, Adapter) else []
