@@ -15,6 +15,7 @@ import trio
 from anyio import BusyResourceError, ClosedResourceError, EndOfStream
 
 from holdwire.errors import ClosedError, ConnectionLost, DeadlineExceeded
+from holdwire.net.wire import Look
 from holdwire.policy.kind import Kind
 from holdwire.testing.certificates import self_signed
 from holdwire.testing.streams import faulty_stream_pair
@@ -275,6 +276,27 @@ class TestTheEnd:
             assert failure.tls.reason == "UNEXPECTED_EOF_WHILE_READING"
             assert failure.detail is None
         assert not client.saw_close_notify
+        end(client, server)
+
+    async def test_who_looks_at_an_idle_stream_sees_what_a_reader_would(
+        self, contexts: Contexts, truncation: Truncation
+    ) -> None:
+        client, server = await pair(contexts, truncation=truncation)
+        assert client.look() is Look.QUIET
+        await server.send(b"unasked")
+        await server.lower.finish()
+        with anyio.fail_after(5):
+            while client.look() is Look.QUIET:
+                await anyio.lowlevel.checkpoint()
+        assert client.look() is Look.INPUT
+        assert await client.receive() == b"unasked"
+        with anyio.fail_after(5):
+            while client.look() is Look.QUIET:
+                await anyio.lowlevel.checkpoint()
+        assert client.look() is (Look.ENDED if truncation == "accept" else Look.FAILED)
+        if client.failure is not None:
+            assert client.failure.tls is not None
+            assert client.failure.tls.reason == "UNEXPECTED_EOF_WHILE_READING"
         end(client, server)
 
     async def test_a_fin_inside_a_record_is_a_failure_for_everyone(

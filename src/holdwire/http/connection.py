@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from ..events import CloseReason
 from ..net.wire import Look
-from ..policy import diagnosis
-from ..policy.failure import TlsDetail
 from ..policy.phase import Phase, Sent
 
 if TYPE_CHECKING:
@@ -192,8 +190,6 @@ class HttpConnection(abc.ABC):
         look = wire.look()
         if look is Look.QUIET:
             return True
-        if look is Look.ENDED and not wire.saw_close_notify:
-            wire.latch(diagnosis.from_eof(phase=wire.phase, facts=wire.facts(), tls=TlsDetail()))
         if wire.failure is not None:
             self.end(CloseReason.FAILURE, wire.failure)
         else:  # an orderly end, or bytes nobody asked for, such as 408: either way nothing more can be asked here

@@ -44,7 +44,7 @@ class Look(enum.Enum):
     INPUT = "input"
     """Bytes that nobody asked for."""
     ENDED = "ended"
-    """The peer has closed (FIN; with TLS close_notify or FIN)."""
+    """The peer has closed (FIN; with TLS close_notify, or a FIN where that is accepted)."""
     FAILED = "failed"
     """A failure is latched now."""
 

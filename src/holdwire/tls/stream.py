@@ -380,6 +380,9 @@ class TLSStream(Wire):
             return Look.ENDED
         try:
             self._absorb()
+            if not self._carry and self.engine.eof:
+                data = self._decrypt(_READ_SIZE)  # an end without close_notify is latched, unless it is accepted
+                self._carry = data if isinstance(data, bytes) else b""
         except ConnectionLost:
             return Look.FAILED
         if self._carry:
