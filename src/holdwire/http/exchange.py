@@ -39,6 +39,7 @@ from ..retrying import Retrier, pause
 from .connection import Attempt
 from .head import encode_head
 from .pool import SPREADING
+from .trace import Traced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -97,6 +98,7 @@ class Exchange:
         fresh = False
         while True:
             attempt = Attempt(request) if retrier is None else _next_attempt(request, retrier)
+            reconnects = False
             try:
                 if request.deadline is None:
                     connection = await pool.acquire(attempt, fresh=fresh, look=look)
@@ -108,6 +110,7 @@ class Exchange:
             except HoldwireError as exc:
                 retrier = retrier or self._retrier(request, began)
                 fresh, delay = self._after_error(request, attempt, exc, retrier)
+                reconnects = exc.setup is not None
             else:
                 connection.last_context = request.context
                 if attempt.idle_before >= YOUNG:
@@ -121,7 +124,7 @@ class Exchange:
                     return response
                 fresh, delay = again
                 await discard(response)
-            await pause(delay)
+            await _pause(request, delay, reconnects=reconnects)
 
     async def _until(
         self, deadline: float, attempt: Attempt, *, fresh: bool, look: bool
@@ -406,6 +409,14 @@ def _annotate(error: HoldwireError) -> None:
     failure = error.failure
     if failure is not None and failure.flight:
         error.add_note(f"holdwire: connection {failure.connection_id}: {narrate(failure.flight)}")
+
+
+async def _pause(request: Request, delay: float, *, reconnects: bool) -> None:
+    """Wait before the next attempt; a trace hook is told if the reason is that no connection came about."""
+    hook = request.trace if reconnects else None
+    info = {"host": request.origin.host, "port": request.origin.port, "timeout": request.timeouts.connect}
+    async with Traced(hook, "connection.retry", info):
+        await pause(delay)
 
 
 def _summary(error: HoldwireError) -> str:

@@ -27,13 +27,14 @@ from .connection import Attempt, HttpConnection
 from .head import length_message
 from .messages import Response
 from .parser import ResponseReader, Truncated, Violation
+from .trace import Traced, TracedBody, tell_closed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from ..net.wire import Wire
     from ..policy.failure import Failure
-    from .messages import Origin, Request
+    from .messages import Origin, Request, Trace
 
 __all__ = ["Http11Connection"]
 
@@ -85,52 +86,44 @@ class Http11Connection(HttpConnection):
         self._eof_lost = None
         reader = self._reader
         reader.begin(request.method)
+        hook = request.trace
         try:
-            if request.trace is None:
+            if hook is None:
                 await self._send(request)
                 await self._receive_head(request)
             else:
-                await self._traced_exchange(request)
+                await self._traced_exchange(request, hook)
         except BaseException as exc:
             self._abandon(exc)
+            if hook is not None:
+                await tell_closed(hook, exc)
             raise
         self.wire.flight.append((time.monotonic(), Mark.RESPONSE, reader.status))
         if reader.upgraded:
             self.wire.phase = Phase.UPGRADED
         else:
             self.wire.phase = Phase.RESPONSE_BODY
+        body = Http11Body(self, request)
         return Response(
             reader.status,
             reader.headers,
-            Http11Body(self, request),
+            body if hook is None else TracedBody(body, request, hook),
             http_version=reader.http_version,
             reason=reader.reason,
             wire=self.wire,
             leftover=reader.leftover,
         )
 
-    async def _traced_exchange(self, request: Request) -> None:
-        trace = request.trace
-        assert trace is not None  # noqa: S101 - the caller has looked
-        steps = (
-            ("http11.send_request_headers", self._send_head),
-            ("http11.send_request_body", self._send_body),
-            ("http11.receive_response_headers", self._receive_head),
-        )
-        for name, step in steps:
-            await trace(f"{name}.started", {"request": request})
-            try:
-                await step(request)
-            except BaseException as exc:
-                await trace(f"{name}.failed", {"exception": exc})
-                raise
-            reader = self._reader
-            result = (
-                (reader.http_version, reader.status, reader.reason, reader.headers)
-                if step == self._receive_head
-                else None
-            )
-            await trace(f"{name}.complete", {"return_value": result})
+    async def _traced_exchange(self, request: Request, hook: Trace) -> None:
+        reader = self._reader
+        info = {"request": request}
+        async with Traced(hook, "http11.send_request_headers", info):
+            await self._send_head(request)
+        async with Traced(hook, "http11.send_request_body", info):
+            await self._send_body(request)
+        async with Traced(hook, "http11.receive_response_headers", info) as step:
+            await self._receive_head(request)
+            step.result = (reader.http_version, reader.status, reader.reason, reader.headers)
 
     async def _send(self, request: Request) -> None:
         body = request.body

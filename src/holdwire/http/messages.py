@@ -66,6 +66,10 @@ class Timeouts:
         self.write = write
         self.pool = pool
 
+    def as_dict(self) -> dict[str, float | None]:
+        """By name, as the client libraries have them."""
+        return {"connect": self.connect, "read": self.read, "write": self.write, "pool": self.pool}
+
 
 class BodySource(Protocol):
     """A request body that is produced piece by piece."""

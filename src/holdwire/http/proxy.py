@@ -132,6 +132,7 @@ class Proxy:
                 "host": request.origin.host,
                 "port": request.origin.port,
                 "auth": self.credentials,
+                "timeouts": request.timeouts.as_dict(),
             }
             async with Traced(request.trace, "socks.setup_socks5_connection", info) as step:
                 await self._ask_socks(talk, request.origin)

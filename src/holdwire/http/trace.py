@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-    from .messages import Trace
+    from ..errors import HoldwireError
+    from .messages import Request, ResponseBody, Trace
 
-__all__ = ["Traced"]
+__all__ = ["Traced", "TracedBody", "tell_closed"]
 
 
 class Traced:
@@ -46,3 +50,76 @@ class Traced:
             await self._hook(f"{self._name}.complete", {"return_value": self.result})
         else:
             await self._hook(f"{self._name}.failed", {"exception": exc})
+
+
+async def tell_closed(hook: Trace, exc: BaseException | None = None) -> None:
+    """Tell that the response is done with; after ``exc``, which may be a cancellation, nothing may cut that short."""
+    with anyio.CancelScope(shield=exc is not None):
+        async with Traced(hook, "http11.response_closed"):
+            pass
+
+
+class TracedBody:
+    """A body whose reading and end are told; in everything else it is ``body``."""
+
+    __slots__ = ("_body", "_closed", "_hook", "_over", "_pieces", "_request", "_step")
+
+    def __init__(self, body: ResponseBody, request: Request, hook: Trace) -> None:
+        self._body = body
+        self._pieces = aiter(body)
+        self._step: Traced | None = None
+        self._over = False
+        self._hook = hook
+        self._request = request
+        self._closed = False
+
+    @property
+    def on_end(self) -> Callable[[BaseException | None], None] | None:
+        """See ``ResponseBody``."""
+        return self._body.on_end
+
+    @on_end.setter
+    def on_end(self, told: Callable[[BaseException | None], None] | None) -> None:
+        self._body.on_end = told
+
+    @property
+    def translate(self) -> Callable[[HoldwireError], Exception] | None:
+        """See ``ResponseBody``."""
+        return self._body.translate
+
+    @translate.setter
+    def translate(self, translate: Callable[[HoldwireError], Exception] | None) -> None:
+        self._body.translate = translate
+
+    def __aiter__(self) -> TracedBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        step = self._step
+        if step is None:
+            step = self._step = Traced(self._hook, "http11.receive_response_body", {"request": self._request})
+            await step.__aenter__()
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            return await anext(self._pieces)
+        except StopAsyncIteration:
+            self._over = True
+            await step.__aexit__(None, None, None)
+            raise
+        except BaseException as exc:
+            self._over = True
+            with anyio.CancelScope(shield=True):
+                await step.__aexit__(type(exc), exc, None)
+            await self._close(exc)
+            raise
+
+    async def aclose(self) -> None:
+        """Close the body, and tell so once."""
+        await self._body.aclose()
+        await self._close()
+
+    async def _close(self, exc: BaseException | None = None) -> None:
+        if not self._closed:
+            self._closed = True
+            await tell_closed(self._hook, exc)

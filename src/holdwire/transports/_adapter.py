@@ -86,7 +86,7 @@ class Adapter:
             _apply(request, options)
         trace = extensions.get("trace")
         if trace is not None:
-            request.trace = self._trace(trace, core)
+            request.trace = self._trace(trace, request, core)
         return request
 
     def _origin(self, url: Any, server_name: str | None) -> Origin:
@@ -117,14 +117,17 @@ class Adapter:
         body.translate = self._family.translate
         return CoreResponse(response.status, response.headers, body, extensions)
 
-    def _trace(self, callback: Any, core: Any) -> Trace:
+    def _trace(self, callback: Any, request: Request, core: Any) -> Trace:
         """The caller's trace hook, shown the family's own objects."""
         family = self._family
 
         async def trace(name: str, info: dict[str, Any]) -> None:
             shown = dict(info)
             if "request" in shown:
-                shown["request"] = core
+                own = shown["request"] is request and request.target == core.url.target
+                shown["request"] = core if own else family.core_request(shown["request"])
+            if isinstance(shown.get("stream"), Wire):
+                shown["stream"] = NetworkStream(family, shown["stream"])
             if isinstance(shown.get("return_value"), Wire):
                 shown["return_value"] = NetworkStream(family, shown["return_value"])
             if isinstance(shown.get("exception"), HoldwireError):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import ssl
     from types import ModuleType
 
+    from ..http.messages import Request
+
 __all__ = ["Family"]
 
 _TIMEOUTS: Final = {"connect": "ConnectTimeout", "read": "ReadTimeout", "write": "WriteTimeout", "pool": "PoolTimeout"}
@@ -82,6 +84,12 @@ class Family:
             raise TypeError(message)
         context: ssl.SSLContext = self._module.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
         return context
+
+    def core_request(self, request: Request) -> Any:
+        """The core's request for what a proxy is asked: CONNECT, or the caller's request with the whole URL."""
+        origin = request.origin
+        url = self._core.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=request.target)
+        return self._core.Request(request.method, url, headers=request.headers)
 
     def error(self, name: str) -> type[Exception]:
         """A subclass of the core's exception ``name`` that carries evidence; the family maps it like its parent."""
