@@ -17,6 +17,7 @@ from ..errors import ClosedError
 from ..events import CloseReason, Observers, register_snapshots, register_stats
 from ..net.dial import AddressMemory
 from ..net.runtime import current
+from ..policy.profiles import profile as named_profile
 from ..policy.settings import Keepalive, PoolPolicy
 from ..retrying import RetryPolicy
 from ..switches import retries_off
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..net.runtime import Runtime
+    from ..policy.profiles import Profile
     from .h2_settings import Http2Settings
     from .messages import Request, Response
     from .proxy import Proxy
@@ -48,6 +50,10 @@ class ClientSettings:
     limits: PoolLimits = field(default_factory=PoolLimits)
     pool: PoolPolicy = field(default_factory=PoolPolicy)
     keepalive: Keepalive | None = field(default_factory=Keepalive)
+    profile: Profile = field(default_factory=lambda: named_profile("default"))
+    """What is known of the path; its numbers are in the other settings already."""
+    silence: float | None = None
+    """A heartbeat time-out that the user gave: so long a silence under a waiting request is enough."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     connect_rounds: int | None = None
     observers: Observers = field(default_factory=Observers)
@@ -170,7 +176,14 @@ class HttpClient:
         )
         rules = settings.retry.rules(switched_off=retries_off(), connect_rounds=settings.connect_rounds)
         exchange = Exchange(pool, policy=settings.retry, rules=rules, budget=self._budget, notify=settings.observers)
-        path_watch = PathWatch(pool, exchange, keepalive=settings.keepalive, notify=settings.observers)
+        path_watch = PathWatch(
+            pool,
+            exchange,
+            keepalive=settings.keepalive,
+            profile=settings.profile,
+            silence=settings.silence,
+            notify=settings.observers,
+        )
         pool.on_busy, pool.on_close = path_watch.start, path_watch.stop
         register_stats(pool)
         return _Lane(runtime, pool, exchange, path_watch)

@@ -11,6 +11,8 @@ ioctl); what the peer's kernel has acknowledged is none of our business. Where b
   become suspect.
 * Our bytes are stuck behind a closed window while the peer answers probes: it lives and does not read.
   TCP_USER_TIMEOUT is lifted until the window opens or the ACKs stop, so that the kernel does not cut it.
+* Nothing is stuck, and by its profile the path ends the connection before the request's time-out does: that is said
+  once in the log.
 
 Invariants: a lifted TCP_USER_TIMEOUT is armed again when the window opens, the queue is empty or the ACKs stop; the
 tasks that open replacements end with the pool.
@@ -19,6 +21,7 @@ Needs TCP_INFO, so it exists on Linux only. Not responsible for the thresholds (
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from dataclasses import replace
@@ -31,17 +34,21 @@ from ..policy.evidence import black_hole, window_closed
 from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase
+from ..policy.profiles import ResetBy
 from .connection import Attempt
 
 if TYPE_CHECKING:
     from ..events import Observers
     from ..net.runtime import TaskHandle, TimerHandle
+    from ..policy.profiles import Profile
     from ..policy.settings import Keepalive
     from .connection import HttpConnection
     from .exchange import Exchange
     from .pool import Pool
 
 __all__ = ["PathWatch"]
+
+logger = logging.getLogger("holdwire")
 
 INTERVAL: Final = 0.5
 """Seconds between two looks."""
@@ -62,10 +69,12 @@ class PathWatch:
         "_lifted",
         "_notify",
         "_pool",
+        "_profile",
         "_replacing",
-        "_timeout",
+        "_silence",
         "_timer",
         "_tried",
+        "_warned",
     )
 
     def __init__(
@@ -74,19 +83,26 @@ class PathWatch:
         exchange: Exchange,
         *,
         keepalive: Keepalive | None,
-        timeout: float | None = None,
+        profile: Profile,
+        silence: float | None = None,
         notify: Observers,
     ) -> None:
         self._pool = pool
         self._exchange = exchange
         self._keepalive = keepalive
-        self._timeout = timeout
-        """A heartbeat time-out of the user: the path counts as dead after so long a silence."""
+        self._profile = profile
+        self._silence = silence
+        self._warned = False
         self._notify = notify
         self._timer: TimerHandle | None = None
         self._tried: weakref.WeakKeyDictionary[Attempt, float] = weakref.WeakKeyDictionary()
         self._lifted: weakref.WeakSet[HttpConnection] = weakref.WeakSet()
         self._replacing: dict[Attempt, TaskHandle] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether it will look again."""
+        return self._timer is not None
 
     def start(self) -> None:
         """Run while requests are in progress; the pool calls this when one begins."""
@@ -118,8 +134,12 @@ class PathWatch:
             self._mind_the_window(connection)
         busy = self._pool.in_use()
         for connection in busy:
-            if now - connection.wire.last_write >= _PATIENCE and connection.wire.undelivered():
+            if now - connection.wire.last_write < _PATIENCE:
+                continue
+            if connection.wire.undelivered():
                 self._look_at(connection, now)
+            elif not self._warned:
+                self._warn_of_the_limit(connection)
         if busy or self._lifted:
             self._arm()
 
@@ -134,7 +154,7 @@ class PathWatch:
             return
         if attempt in self._replacing or now - self._tried.get(attempt, -_AGAIN) < _AGAIN:
             return
-        finding = black_hole(info, waited=now - attempt.written, idle_before=attempt.idle_before, timeout=self._timeout)
+        finding = black_hole(info, waited=now - attempt.written, idle_before=attempt.idle_before, timeout=self._silence)
         if not finding:
             return
         self._pool.suspect(connection)
@@ -156,6 +176,23 @@ class PathWatch:
                     context=request.context,
                 )
             )
+
+    def _warn_of_the_limit(self, connection: HttpConnection) -> None:
+        """Say once that a wait for a response may outlive the connection, where nothing here can keep it alive."""
+        attempt, profile = connection.waiting, self._profile
+        if attempt is None or not profile.cuts_off(attempt.request.timeouts.read, pings=connection.http_version == "2"):
+            return
+        self._warned = True
+        origin = attempt.request.origin
+        logger.warning(
+            "a response from %s:%s may be waited for longer than the %.0f s after which %s ends silent connections, "
+            "and TCP keepalive does not count there: stream it with regular data%s, or lower the read time-out",
+            origin.host,
+            origin.port,
+            profile.idle_limit,
+            profile.name,
+            ", use HTTP/2" if profile.reset_by is ResetBy.PAYLOAD else "",
+        )
 
     def _replace(self, connection: HttpConnection, attempt: Attempt, reason: str) -> None:
         pool = self._pool

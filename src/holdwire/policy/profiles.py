@@ -71,6 +71,18 @@ class Profile:
         policy = policy or PoolPolicy()
         return replace(policy, idle=_least(policy.idle, self.pool_idle))
 
+    def cuts_off(self, read_timeout: float | None, *, pings: bool) -> bool:
+        """Whether a request that waits for its whole read time-out would outlive its connection on this path.
+
+        TCP keepalive is enough where any packet counts; where payload is needed ``pings`` (HTTP/2's) are; where
+        nothing but application data counts, neither is.
+        """
+        if self.idle_limit is None or self.reset_by in {None, ResetBy.PACKET}:
+            return False
+        if self.reset_by is ResetBy.PAYLOAD and pings:
+            return False
+        return read_timeout is None or read_timeout > self.idle_limit
+
     def __or__(self, other: Profile) -> Profile:
         """A path through both: the strictest idle limit and the weakest reset class win, and every shorter time."""
         strict, loose = sorted((self, other), key=lambda one: (one.idle_limit is None, one.idle_limit or 0.0))

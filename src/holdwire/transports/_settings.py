@@ -14,6 +14,7 @@ from ..http.h2_settings import DEAD_AFTER, Http2Settings
 from ..http.pool import PoolLimits
 from ..policy.profiles import Profile
 from ..policy.profiles import profile as named_profile
+from ..policy.settings import Heartbeat
 from ..retrying import RetryPolicy
 from ..telemetry import default_observer
 from ._checks import Unset, check_arguments
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..events import Observer
     from ..http.proxy import Proxy
-    from ..policy.settings import Heartbeat, Keepalive, PoolPolicy
+    from ..policy.settings import Keepalive, PoolPolicy
 
 __all__ = ["client_settings"]
 
@@ -75,7 +76,7 @@ def client_settings(
     )
     _check_versions(http1=http1, http2=http2)
     chosen = profile if isinstance(profile, Profile) else named_profile("default" if profile is None else profile)
-    policy = pool if pool is not None else chosen.pool()
+    policy = pool if pool is not None and profile is None else chosen.pool(pool)
     if isinstance(retry, Unset):
         retry = RetryPolicy(names_may_appear=chosen.names_may_appear)
     elif retry is None:
@@ -87,6 +88,8 @@ def client_settings(
         limits=_limits(limits, policy),
         pool=policy,
         keepalive=keepalive,
+        profile=chosen,
+        silence=heartbeat.timeout if isinstance(heartbeat, Heartbeat) else None,
         retry=retry,
         connect_rounds=retries + 1 if retries else None,
         observers=Observers((default_observer(), *observers)),
