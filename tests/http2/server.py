@@ -9,13 +9,12 @@ did is on record: ``server.seen`` are the requests that arrived whole, ``server.
 from __future__ import annotations
 
 import contextlib
-import struct
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import hpack
-from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 from h2.errors import ErrorCodes
 from hyperframe.frame import (
@@ -28,6 +27,8 @@ from hyperframe.frame import (
     SettingsFrame,
     WindowUpdateFrame,
 )
+
+from holdwire.net.stream import SocketStream
 
 if TYPE_CHECKING:
     import ssl
@@ -64,8 +65,9 @@ class Received:
 class Connection:
     """One client's connection, and everything that can be done to it."""
 
-    def __init__(self, server: Server, stream: ByteStream, number: int) -> None:
+    def __init__(self, server: Server, stream: ByteStream, socket: SocketStream, number: int) -> None:
         self.server = server
+        self.socket = socket
         self.number = number
         self.stream = stream
         self.received: list[Frame] = []
@@ -96,6 +98,10 @@ class Connection:
         block = self._encoder.encode([(":status", str(status)), *fields])
         return HeadersFrame(stream, block, flags=["END_HEADERS", *(["END_STREAM"] if end else [])])
 
+    def encode(self, fields: list[tuple[str, str]]) -> bytes:
+        block: bytes = self._encoder.encode(fields)
+        return block
+
     def data(self, stream: int, body: bytes, *, end: bool = True) -> DataFrame:
         return DataFrame(stream, body, flags=["END_STREAM"] if end else [])
 
@@ -124,9 +130,8 @@ class Connection:
 
     async def rst(self) -> None:
         """End the connection with a TCP reset."""
-        sock = self.stream.extra(SocketAttribute.raw_socket)
-        sock.setsockopt(*_LINGER)
-        await anyio.aclose_forcefully(self.stream)
+        self.socket.abort()
+        await self.close()
 
     def stop_reading(self) -> None:
         """Take nothing more off the socket: the client's window and the kernel's buffers fill up."""
@@ -255,26 +260,32 @@ async def serve(
         await connection.settings(**({"streams": 100} | (settings or {})))
 
     server = Server(handler, greet or say_settings, context)
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    server.port = listener.extra(SocketAttribute.local_port)
-    async with listener, anyio.create_task_group() as group:
-
-        async def accept(stream: ByteStream) -> None:
-            if context is not None:
-                stream = await TLSStream.wrap(stream, server_side=True, ssl_context=context, standard_compatible=False)
-                if stream.extra(TLSAttribute.alpn_protocol) != "h2":
-                    await speak_http11(stream)
-                    return
-            connection = Connection(server, stream, len(server.connections))
-            server.connections.append(connection)
-            await connection.run(group)
-
-        group.start_soon(listener.serve, accept)
-        try:
-            yield server
-        finally:
-            group.cancel_scope.cancel()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)  # noqa: FBT003 - the socket module's signature
+        server.port = listener.getsockname()[1]
+        async with anyio.create_task_group() as group:
+            group.start_soon(_accept, listener, server, group)
+            try:
+                yield server
+            finally:
+                group.cancel_scope.cancel()
 
 
-_LINGER = (1, 13, struct.pack("ii", 1, 0))
-"""SOL_SOCKET, SO_LINGER on Linux: close with RST."""
+async def _accept(listener: socket.socket, server: Server, group: TaskGroup) -> None:
+    while True:
+        await anyio.wait_readable(listener)
+        # our own stream, because anyio's on asyncio reads ahead: it could not stop reading
+        group.start_soon(_serve, SocketStream(listener.accept()[0], host="client"), server, group)
+
+
+async def _serve(sock: SocketStream, server: Server, group: TaskGroup) -> None:
+    stream: ByteStream = sock
+    context = server.context
+    if context is not None:
+        stream = await TLSStream.wrap(stream, server_side=True, ssl_context=context, standard_compatible=False)
+        if stream.extra(TLSAttribute.alpn_protocol) != "h2":
+            await speak_http11(stream)
+            return
+    connection = Connection(server, stream, sock, len(server.connections))
+    server.connections.append(connection)
+    await connection.run(group)

@@ -199,7 +199,7 @@ class Exchange:
             outcome = Outcome.of(failure, action=failure.action)
         if failure is None or not failure.phase.is_setup:
             outcome = replace(outcome, sent=attempt.sent, reused=attempt.reused)
-        if failure is not None and failure.category in SPREADING and failure.peer is not None:
+        if failure is not None and failure.category in SPREADING and failure.peer and not attempt.multiplexed:
             self._pool.suspect_peer(failure.peer)
         return replace(
             outcome,

@@ -34,6 +34,7 @@ __all__ = [
     "reset_error",
     "severed_error",
     "signal_of",
+    "timed_out",
 ]
 
 _SIGNALS: Final = {
@@ -42,6 +43,10 @@ _SIGNALS: Final = {
     ErrorCodes.ENHANCE_YOUR_CALM: Http2Signal.ENHANCE_YOUR_CALM,
 }
 _CODES: Final = {int(code): code for code in ErrorCodes}
+
+
+_CLOSED_WINDOW: Final = "The server takes bytes, but keeps the request's HTTP/2 window closed: it does not read it."
+_CLOSED_WINDOW_REMEDY: Final = "Look for what holds the server up, or raise the write time-out."
 
 
 def signal_of(code: int) -> Http2Signal:
@@ -100,6 +105,14 @@ def malformed(stream: Http2Stream, detail: str, facts: Facts, outbox: Outbox) ->
     failure = diagnosis.from_protocol(phase=stream.phase, facts=facts, detail=detail)
     failure = evident(stream, failure, outbox)
     return RemoteProtocolError(f"{detail} [{failure.endpoint}]", failure=failure)
+
+
+def timed_out(stream: Http2Stream, detail: str, facts: Facts, outbox: Outbox, *, window_closed: bool) -> Failure:
+    """A time limit of the caller expired; ``window_closed`` if the peer takes our bytes, but none of this body."""
+    failure = diagnosis.local(Kind.LOCAL_TIMEOUT, phase=stream.phase, facts=facts, detail=detail)
+    if window_closed:
+        failure = failure.evolve(cause=_CLOSED_WINDOW, remedy=_CLOSED_WINDOW_REMEDY)
+    return evident(stream, failure, outbox)
 
 
 def severed_error(

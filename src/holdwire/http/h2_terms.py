@@ -50,10 +50,10 @@ class Terms:
 
     @property
     def width(self) -> int:
-        """Streams at a time; 0 before the server has said."""
+        """Streams at a time; 0 before the server has said, and never afterwards."""
         if self.settings is None:
             return 0
-        return self.limit if self.budget is None else min(self.limit, self.budget)
+        return max(self.limit if self.budget is None else min(self.limit, self.budget), 1)
 
     @property
     def is_over(self) -> bool:

@@ -15,7 +15,7 @@ from ..policy.phase import Phase
 from .head import length_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from ..net.runtime import Runtime
     from .h2_machine import Machine
@@ -74,13 +74,15 @@ class Uploader:
         assert not isinstance(body, bytes)  # noqa: S101 - the caller has looked
         declared = None if request.chunked else (request.content_length or 0)
         sent = 0
-        async for piece in body:
+        pieces = aiter(body)
+        async for piece in pieces:
             if not piece:
                 continue
             sent += len(piece)
             if declared is not None and sent > declared:
                 raise LocalProtocolError(length_message(sent, declared))
             if not await self._send_piece(stream, piece, last=False):
+                await _give_up(pieces)
                 return False
         if declared is not None and sent != declared:
             raise LocalProtocolError(length_message(sent, declared))
@@ -132,3 +134,10 @@ class Uploader:
                     return
         finally:
             self._waiting.discard(stream)
+
+
+async def _give_up(pieces: AsyncIterator[bytes]) -> None:
+    """No more of a body is wanted: let its producer clean up."""
+    close = getattr(pieces, "aclose", None)
+    if close is not None:
+        await close()

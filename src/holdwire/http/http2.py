@@ -32,7 +32,7 @@ from ..policy.kind import Kind
 from ..policy.phase import Phase
 from ..tls.stream import TLSStream
 from .connection import Attempt, HttpConnection
-from .h2_fates import evident, severed_error
+from .h2_fates import severed_error, timed_out
 from .h2_frames import FrameError
 from .h2_head import request_fields
 from .h2_heartbeat import PingHeartbeat
@@ -270,8 +270,8 @@ class Http2Connection(HttpConnection):
         if alive:
             self.note_sent(stream)
         if isinstance(exc, DeadlineExceeded):
-            failure = diagnosis.local(Kind.LOCAL_TIMEOUT, phase=stream.phase, facts=self.wire.facts(), detail=str(exc))
-            exc.failure = evident(stream, failure, self.outbox)
+            closed = exc.limit == "write" and self.machine.room(stream) <= 0 and not self.outbox.busy
+            exc.failure = timed_out(stream, str(exc), self.wire.facts(), self.outbox, window_closed=closed)
         if not alive:
             return
         if not stream.reset:
@@ -304,7 +304,7 @@ class Http2Connection(HttpConnection):
         """Bytes arrived. For the reader; whether ``settle`` is to be called when the tasks that it woke have run."""
         now = time.monotonic()
         terms, heartbeat = self.terms, self.heartbeat
-        before = terms.width, terms.leaving, heartbeat.late(now)
+        before = terms.settings, terms.limit, terms.leaving, heartbeat.late(now)
         woken = self._inbound.woken
         try:
             progress = self.machine.receive(data, now)
@@ -319,7 +319,7 @@ class Http2Connection(HttpConnection):
         heartbeat.received(now, data=progress)
         held, self._held_resets = self._held_resets, 0
         self._flush_now()
-        if (held or (terms.width, terms.leaving, heartbeat.late(now)) != before) and self.active:
+        if (held or (terms.settings, terms.limit, terms.leaving, heartbeat.late(now)) != before) and self.active:
             self._offer()
         self._batching = self._inbound.woken > woken + 1
         return self._batching

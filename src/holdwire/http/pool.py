@@ -146,18 +146,22 @@ class Pool:
         if self._promised and (promised := self._promised.pop(request, None)) is not None:
             return promised
         state = self._origins[request.origin]
+        # where connections are shared, a fresh one is one on which nothing was completed yet
+        alone = fresh and not (state.sharing and self._sharable(request.origin))
         while True:
-            if not fresh:
-                connection = self._take_shared(state) or self._take_idle(state, look=look)
+            if not alone:
+                connection = self._take_shared(state, fresh=fresh) or (
+                    None if fresh else self._take_idle(state, look=look)
+                )
                 if connection is not None:
                     state.stats.reused += 1
                     connection.reserve()
                     return connection
-            waits_for_dial = not fresh and self._is_coming(state, request.origin)
+            waits_for_dial = not alone and self._is_coming(state, request.origin)
             if not waits_for_dial and self._make_room():
                 state.connecting += 1
                 return await self._open(attempt, state)
-            grant = await self._wait(attempt, state, for_dial=waits_for_dial, fresh=fresh)
+            grant = await self._wait(attempt, state, for_dial=waits_for_dial, fresh=alone)
             if grant is CONNECT:
                 return await self._open(attempt, state)
             connection = cast("HttpConnection", grant)  # the only other grant
@@ -179,18 +183,24 @@ class Pool:
 
     def _take_idle(self, state: OriginState, *, look: bool) -> HttpConnection | None:
         idle = state.idle
-        while idle:
+        aside: list[HttpConnection] = []
+        found: HttpConnection | None = None
+        while idle and found is None:
             connection, _ = idle.popitem()
             del self._by_idleness[connection]
             now = time.monotonic()
             reason = self._is_over(connection, now)
             if reason is not None:
                 connection.end(reason)
-                continue
-            connection.wake()
-            if not (look or now - connection.idle_since > _LOOK_AFTER) or connection.looks_alive():
-                return connection
-        return None
+            elif connection.capacity < 1:  # alive, but it takes nothing now
+                aside.append(connection)
+            else:
+                connection.wake()
+                if not (look or now - connection.idle_since > _LOOK_AFTER) or connection.looks_alive():
+                    found = connection
+        for connection in aside:
+            idle[connection] = self._by_idleness[connection] = None
+        return found
 
     def _is_over(self, connection: HttpConnection, now: float) -> CloseReason | None:
         """Why an idle connection is not to be used again; None if it may be."""
@@ -208,9 +218,11 @@ class Pool:
             return CloseReason.FAILURE
         return None
 
-    def _take_shared(self, state: OriginState) -> HttpConnection | None:
+    def _take_shared(self, state: OriginState, *, fresh: bool) -> HttpConnection | None:
         for connection in state.shared:
             if connection.active and connection.capacity > 0 and not connection.is_expired(time.monotonic()):
+                if fresh and connection.served:
+                    continue
                 return connection
         return None
 

@@ -1,0 +1,183 @@
+"""How many connections a burst of requests opens, and what the server's limit on streams does to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx
+import pytest
+
+from tests.http2.clients import Watch, client_of, connections_of
+from tests.http2.server import serve
+
+if TYPE_CHECKING:
+    from tests.http2.server import Connection, Received, Server
+
+
+class Gate:
+    """Holds answers back and counts how many requests were open at a time on each connection."""
+
+    def __init__(self) -> None:
+        self.opened = anyio.Event()
+        self.now: dict[int, int] = {}
+        self.most: dict[int, int] = {}
+        self.arrived = 0
+        self._changed = anyio.Event()
+
+    async def handle(self, connection: Connection, request: Received) -> None:
+        number = connection.number
+        self.now[number] = self.now.get(number, 0) + 1
+        self.most[number] = max(self.most.get(number, 0), self.now[number])
+        self.arrived += 1
+        self._changed.set()
+        self._changed = anyio.Event()
+        await self.opened.wait()
+        self.now[number] -= 1
+        await connection.answer(request)
+
+    async def until(self, count: int) -> None:
+        with anyio.fail_after(20):
+            while self.arrived < count:
+                await self._changed.wait()
+
+
+async def burst(client: httpx.AsyncClient, server: Server, count: int, *, opens: tuple[Gate, int] | None = None) -> int:
+    """Send ``count`` requests at once; open the gate when so many have arrived; return how many were answered."""
+    answered = 0
+
+    async def get(number: int) -> None:
+        nonlocal answered
+        response = await client.get(f"{server.url}/{number}")
+        assert response.text == f"/{number}"
+        answered += 1
+
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(get, number)
+        if opens is not None:
+            gate, arrived = opens
+            await gate.until(arrived)
+            gate.opened.set()
+    return answered
+
+
+async def test_a_burst_to_a_new_origin_opens_one_connection() -> None:
+    watch, gate = Watch(), Gate()
+    async with serve(gate.handle) as server, client_of(watch) as client:
+        assert await burst(client, server, 100, opens=(gate, 100)) == 100
+    assert (len(server.connections), watch.opened, gate.most) == (1, 1, {0: 100})
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+async def test_further_connections_where_streams_run_out(streams: int) -> None:
+    watch, gate = Watch(), Gate()
+    async with serve(gate.handle, settings={"streams": streams}) as server, client_of(watch) as client:
+        assert await burst(client, server, 6, opens=(gate, 6)) == 6
+    assert len(server.connections) == 6 // streams
+    assert set(gate.most.values()) == {streams}
+    assert watch.kinds == []
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+async def test_requests_wait_for_streams_where_the_limit_on_connections_is_reached(streams: int) -> None:
+    gate = Gate()
+    limits = httpx.Limits(max_connections=1)
+    async with serve(gate.handle, settings={"streams": streams}) as server, client_of(limits=limits) as client:
+        assert await burst(client, server, 6, opens=(gate, streams)) == 6
+    assert len(server.connections) == 1
+    assert gate.most == {0: streams}
+
+
+async def test_a_limit_that_is_lowered_midway_is_kept() -> None:
+    gate = Gate()
+    limits = httpx.Limits(max_connections=1)
+    async with serve(gate.handle) as server, client_of(limits=limits) as client:
+        async with anyio.create_task_group() as group:
+            group.start_soon(burst, client, server, 4)
+            await gate.until(4)
+            connection = server.connections[0]
+            await connection.settings(streams=2)
+            await connection.ping()
+            (ours,) = connections_of(client)
+            with anyio.fail_after(5):
+                while ours.width != 2:  # noqa: ASYNC110 - of the client, which tells nobody
+                    await anyio.sleep(0.001)
+            assert ours.capacity < 1
+            gate.opened.set()
+        gate.most.clear()
+        gate.now.clear()
+        gate.opened = anyio.Event()
+        gate.arrived = 0
+        assert await burst(client, server, 6, opens=(gate, 2)) == 6
+    assert gate.most == {0: 2}
+    assert len(server.connections) == 1
+
+
+async def test_a_server_that_allows_no_streams_any_more_gets_a_new_connection_in_place_of_the_old_one() -> None:
+    limits = httpx.Limits(max_connections=1)
+    async with serve() as server, client_of(limits=limits) as client:
+        assert await burst(client, server, 1) == 1
+        await server.connections[0].settings(streams=0)
+        (ours,) = connections_of(client)
+        with anyio.fail_after(5):
+            while ours.terms.limit:  # noqa: ASYNC110 - of the client, which tells nobody
+                await anyio.sleep(0.001)
+        assert await burst(client, server, 2) == 2
+    assert len(server.connections) == 2
+
+
+async def test_a_connection_that_is_too_old_finishes_what_it_has() -> None:
+    watch, gate = Watch(), Gate()
+    async with serve(gate.handle) as server, client_of(watch) as client:
+        async with anyio.create_task_group() as group:
+            group.start_soon(burst, client, server, 3)
+            await gate.until(3)
+            (ours,) = connections_of(client)
+            ours.max_age = 0.0
+            group.start_soon(burst, client, server, 2)
+            await gate.until(5)
+            gate.opened.set()
+        await burst(client, server, 1)
+    assert len(server.connections) == 2
+    assert (watch.kinds, gate.most) == ([], {0: 3, 1: 2})
+    assert "max_age" in watch.closed
+
+
+async def test_requests_wait_for_a_connection_that_fails_and_open_another() -> None:
+    async with serve() as server:
+        port = server.port
+    watch = Watch()
+    async with client_of(watch) as client:
+        failed = 0
+
+        async def get() -> None:
+            nonlocal failed
+            with pytest.raises((httpx.ConnectError, httpx.ConnectTimeout)):
+                await client.get(f"http://localhost:{port}/x", timeout=httpx.Timeout(5, connect=0.2))
+            failed += 1
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for _ in range(5):
+                    group.start_soon(get)
+    assert failed == 5
+
+
+async def test_a_request_that_is_cancelled_while_it_waits_for_a_stream_leaves_its_place_to_the_next() -> None:
+    gate = Gate()
+    limits = httpx.Limits(max_connections=1)
+    async with serve(gate.handle, settings={"streams": 1}) as server, client_of(limits=limits) as client:
+        async with anyio.create_task_group() as group:
+            group.start_soon(burst, client, server, 1)
+            await gate.until(1)
+            async with anyio.create_task_group() as inner:
+                inner.start_soon(burst, client, server, 3)
+                await anyio.wait_all_tasks_blocked()
+                inner.cancel_scope.cancel()
+            group.start_soon(burst, client, server, 1)
+            await anyio.wait_all_tasks_blocked()
+            gate.opened.set()
+        (ours,) = connections_of(client)
+        assert (ours.active, ours.capacity) == (0, 1)
+    assert len(server.seen) == 2

@@ -1,0 +1,229 @@
+"""One stream's trouble stays its own: time-outs, cancellation, early ends, and what the connection does about them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import anyio.lowlevel
+import httpx
+import pytest
+from h2.errors import ErrorCodes
+from hyperframe.frame import DataFrame, Frame, PingFrame, RstStreamFrame, WindowUpdateFrame
+
+import holdwire
+from tests.http2.clients import Watch, client_of, connections_of, misbehaving
+from tests.http2.server import serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from tests.http2.server import Connection, Received
+
+
+async def say_nothing(connection: Connection, request: Received) -> None:
+    """Leave the request without an answer."""
+
+
+async def test_a_read_time_out_resets_its_stream_and_no_sibling_notices() -> None:
+    watch = Watch()
+    siblings: list[Received] = []
+
+    async def handle(connection: Connection, request: Received) -> None:
+        if request.path != "/slow":
+            siblings.append(request)
+
+    async with serve(handle) as server, client_of(watch) as client:
+        texts: list[str] = []
+
+        async def get(number: int) -> None:
+            texts.append((await client.get(f"{server.url}/{number}")).text)
+
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(get, number)
+            with pytest.raises(httpx.ReadTimeout, match=r"HTTP/2 stream \d+"):
+                await client.get(f"{server.url}/slow", timeout=httpx.Timeout(5, read=0.2))
+            (connection,) = server.connections
+            (reset,) = await connection.heard(RstStreamFrame)
+            slow = next(request for request in connection.requests.values() if request.path == "/slow")
+            assert (reset.stream_id, reset.error_code) == (slow.stream, ErrorCodes.CANCEL)
+            assert len(await connection.heard(PingFrame)) == 1
+            for request in siblings:
+                await connection.answer(request)
+    assert len(texts) == 20
+    assert (len(server.connections), watch.kinds) == (1, ["local_timeout"])
+
+
+async def test_a_cancelled_request_resets_its_stream_and_its_late_answer_harms_nobody() -> None:
+    late: list[Received] = []
+
+    async def handle(connection: Connection, request: Received) -> None:
+        if request.path == "/cancelled":
+            late.append(request)
+        else:
+            await connection.answer(request)
+
+    async with serve(handle) as server, client_of() as client:
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.get, f"{server.url}/cancelled")
+            while not late:  # noqa: ASYNC110 - until the server has it
+                await anyio.sleep(0.001)
+            group.cancel_scope.cancel()
+        (connection,) = server.connections
+        await connection.heard(RstStreamFrame)
+        await connection.answer(late[0], b"x" * 10_000)
+        assert (await client.get(f"{server.url}/next")).text == "/next"
+        (ours,) = connections_of(client)
+        assert (ours.active, ours.machine.unread) == (0, 0)
+    assert len(server.connections) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpx leaves generators of its own
+async def test_a_body_that_is_closed_early_resets_its_stream() -> None:
+    async def endless(connection: Connection, request: Received) -> None:
+        await connection.send(connection.head(request.stream), connection.data(request.stream, b"x" * 1000, end=False))
+
+    async with serve(misbehaving(endless)) as server, client_of() as client:
+        async with (
+            client.stream("GET", f"{server.url}/x") as response,
+            contextlib.aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as pieces,
+        ):
+            assert await anext(pieces) == b"x" * 1000
+        (reset,) = await server.connections[0].heard(RstStreamFrame)
+        assert (reset.stream_id, reset.error_code) == (1, ErrorCodes.CANCEL)
+        assert (await client.get(f"{server.url}/y")).text == "/y"
+    assert len(server.connections) == 1
+
+
+async def test_an_early_answer_ends_the_upload_and_is_delivered() -> None:
+    pieces = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal pieces
+        while pieces < 10_000:
+            pieces += 1
+            yield b"x" * 10_000
+            await anyio.lowlevel.checkpoint()
+
+    async def refuse(connection: Connection) -> None:
+        await connection.settings(streams=100)
+        await connection.heard(DataFrame)
+        request = connection.requests[1]
+        await connection.send(connection.head(1, status=413), connection.data(1, b"too large"))
+        assert not request.complete
+
+    async with serve(greet=None) as server, client_of() as client:
+        async with anyio.create_task_group() as group:
+            original = server.greet
+
+            async def greet(connection: Connection) -> None:
+                await original(connection)
+                group.start_soon(refuse, connection)
+
+            server.greet = greet
+            response = await client.post(f"{server.url}/x", content=body())
+            assert (response.status_code, response.text) == (413, "too large")
+        await server.connections[0].heard(RstStreamFrame)
+        assert (await client.get(f"{server.url}/y")).text == "/y"
+    assert pieces < 10_000
+    assert len(server.connections) == 1
+
+
+async def test_interim_responses_and_trailers_are_skipped_and_a_head_request_has_no_body() -> None:
+    async def chatty(connection: Connection, request: Received) -> None:
+        frames: list[Frame] = [
+            connection.head(request.stream, ("link", "</style.css>"), status=103),
+            connection.head(request.stream, ("content-length", "4")),
+            connection.data(request.stream, b"body", end=False),
+        ]
+        trailers = connection.head(request.stream, end=True)
+        trailers.data = connection.encode([("grpc-status", "0")])
+        await connection.send(*frames, trailers)
+
+    async def head(connection: Connection, request: Received) -> None:
+        await connection.send(connection.head(request.stream, ("content-length", "1000"), end=True))
+
+    async with serve(misbehaving(chatty, head)) as server, client_of() as client:
+        response = await client.get(f"{server.url}/x")
+        assert (response.status_code, response.text, response.headers.get("grpc-status")) == (200, "body", None)
+        response = await client.head(f"{server.url}/x")
+        assert (response.status_code, response.content, response.headers["content-length"]) == (200, b"", "1000")
+
+
+async def test_a_window_that_stays_closed_is_a_write_time_out_that_says_so_and_siblings_go_on() -> None:
+    async with serve(settings={"window": 0}) as server, client_of() as client:
+        assert (await client.get(f"{server.url}/first")).text == "/first"  # the server's SETTINGS are here now
+        with pytest.raises(httpx.WriteTimeout, match="its HTTP/2 window stayed closed") as caught:
+            await client.post(f"{server.url}/x", content=b"x" * 10, timeout=httpx.Timeout(5, write=0.2))
+        failure = holdwire.failure_of(caught.value)
+        assert failure is not None
+        assert "keeps the request's HTTP/2 window closed" in failure.cause
+        assert (await client.get(f"{server.url}/y")).text == "/y"
+    assert len(server.connections) == 1
+
+
+async def test_an_upload_goes_on_when_the_window_opens_also_by_settings() -> None:
+    async def late(connection: Connection) -> None:
+        await connection.settings(streams=100, window=0)
+
+    async with serve(greet=late) as server, client_of() as client:
+        assert (await client.get(f"{server.url}/first")).text == "/first"
+        async with anyio.create_task_group() as group:
+
+            async def post() -> None:
+                response = await client.post(f"{server.url}/upload", content=b"u" * 50_000)
+                assert response.status_code == 200
+
+            group.start_soon(post)
+            with anyio.fail_after(5):
+                while not server.connections or len(server.connections[0].requests) < 2:  # noqa: ASYNC110 - see above
+                    await anyio.sleep(0.001)
+            (connection,) = server.connections
+            stream = next(request.stream for request in connection.requests.values() if request.path == "/upload")
+            await connection.open_window(stream, 1000)
+            await connection.heard(DataFrame, stream=stream)
+            assert len(connection.requests[stream].body) == 1000
+            await connection.settings(window=100_000)
+        assert connection.requests[stream].body == b"u" * 50_000
+
+
+async def test_a_response_that_nobody_reads_stops_itself_and_nobody_else() -> None:
+    sent = 0
+
+    async def pour(connection: Connection, request: Received) -> None:
+        nonlocal sent
+        await connection.send(connection.head(request.stream))
+        window = 2**24
+        while window:
+            size = min(window, 16_384)
+            await connection.send(connection.data(request.stream, b"x" * size, end=False))
+            window -= size
+            sent += size
+        await connection.heard(WindowUpdateFrame, stream=request.stream)
+        await connection.send(connection.data(request.stream, b"end"))
+
+    async with serve(misbehaving(pour)) as server, client_of() as client:
+        async with client.stream("GET", f"{server.url}/x") as response:
+            for number in range(3):
+                assert (await client.get(f"{server.url}/{number}")).text == f"/{number}"
+            received = 0
+            async for piece in response.aiter_raw():
+                received += len(piece)
+        assert received == 2**24 + 3
+        (ours,) = connections_of(client)
+        assert ours.machine.unread == 0
+    assert len(server.connections) == 1
+
+
+async def test_a_peer_that_reads_nothing_is_a_write_time_out_and_the_request_says_how_much_was_sent() -> None:
+    async def deaf(connection: Connection) -> None:
+        await connection.settings(streams=100, window=2**30)
+        await connection.open_window(0, 2**30)
+        connection.stop_reading()
+
+    async with serve(greet=deaf) as server, client_of() as client:
+        with pytest.raises(httpx.WriteTimeout, match="the kernel took no more bytes"):
+            await client.post(f"{server.url}/x", content=b"x" * 2**26, timeout=httpx.Timeout(5, write=0.3))
+    assert server.seen == []
