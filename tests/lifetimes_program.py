@@ -15,14 +15,13 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 import httpx
 
 import holdwire
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 URL, CERTIFICATE, RUNNER, SCENARIO = sys.argv[1:]
 
@@ -113,7 +112,7 @@ def collected() -> None:
 def in_flight() -> None:
     """The run ends while requests wait for a head and for a body, and while one is being sent."""
 
-    async def body() -> Any:
+    async def body() -> AsyncIterator[bytes]:
         yield b"x"
         await anyio.sleep_forever()
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 CLIENT, SERVER = "10.77.1.2", "10.77.2.2"
 _CLONE_NEWNET = 0x40000000
@@ -106,7 +106,7 @@ class Lab:
         )
 
     @contextlib.contextmanager
-    def on(self, host: str) -> Iterator[None]:
+    def on(self, host: str) -> Generator[None]:
         """Let the calling thread live on ``host``."""
         with Path("/proc/thread-self/ns/net").open() as home, Path(f"/run/netns/{host}").open() as there:
             _enter(there.fileno())
@@ -128,7 +128,7 @@ def run(*command: str) -> None:
 
 
 @contextlib.contextmanager
-def lab() -> Iterator[Lab]:
+def lab() -> Generator[Lab]:
     """A fresh lab; skips the test aloud where there can be none."""
     if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nft", "tc"))):
         pytest.skip("network namespaces need root, iproute2 and nftables: no path was cut in this run")

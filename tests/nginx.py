@@ -16,7 +16,7 @@ import pytest
 from holdwire.testing.certificates import self_signed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     from holdwire.testing.certificates import Identity
@@ -73,7 +73,7 @@ def nginx(
     keepalive_timeout: str = "75s",
     listen: str = "",
     more: str = "",
-) -> Iterator[Nginx]:
+) -> Generator[Nginx]:
     """Start nginx with TLS; skips the test aloud where there is none."""
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if program is None:

@@ -45,9 +45,9 @@ class RawServer:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        data = b""
+        data: bytes = b""
         with contextlib.suppress(OSError):  # the client is gone
-            while chunk := sock.recv(65536):
+            while chunk := bytes(sock.recv(65536)):
                 data += chunk
                 while b"\r\n\r\n" in data:
                     _, _, data = data.partition(b"\r\n\r\n")

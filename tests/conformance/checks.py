@@ -30,7 +30,7 @@ from holdwire.tls.stream import TLSStream
 from tests.net_helpers import until_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterator
+    from collections.abc import AsyncIterator, Generator
 
 Pair: TypeAlias = tuple[ByteStream, ByteStream]
 Maker: TypeAlias = Callable[[], Awaitable[Pair]]
@@ -68,7 +68,7 @@ def clog(sockets: tuple[socket.socket, socket.socket], pair: tuple[Wire, Wire]) 
 
 
 @contextmanager
-def _trio_errors() -> Iterator[None]:
+def _trio_errors() -> Generator[None]:
     """Anyio's exceptions are not trio's."""
     try:
         yield

@@ -21,7 +21,7 @@ from tests.netns import SERVER, lab
 from tests.nginx import nginx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 
@@ -64,7 +64,7 @@ frontend f
 
 
 @contextlib.contextmanager
-def haproxy(folder: Path) -> Iterator[int]:
+def haproxy(folder: Path) -> Generator[int]:
     program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("haproxy is not installed (Debian: apt-get install haproxy): nothing was tested against it")

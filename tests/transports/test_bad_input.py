@@ -40,8 +40,8 @@ ARGUMENTS = [
     ({"uds": "/x", "proxy": "http://127.0.0.1:1"}, ValueError, "uds and proxy do not go together"),
     ({"uds": 3}, TypeError, "uds=3: give the path of a Unix socket"),
     ({"local_address": 3}, TypeError, "local_address=3: give an IP address"),
-    ({"socket_options": 3}, TypeError, "socket_options: give tuples of setsockopt's arguments"),
-    ({"socket_options": [(1, 2)]}, TypeError, "socket_options: give tuples of setsockopt's arguments"),
+    ({"socket_options": 3}, TypeError, "socket_options: give setsockopt's arguments as tuples"),
+    ({"socket_options": [(1, 2)]}, TypeError, "socket_options: give setsockopt's arguments as tuples"),
     ({"http1": False}, ValueError, "http1=False and http2=False leave no version of HTTP"),
     ({"keepaliv": None}, TypeError, "keepaliv"),
 ]

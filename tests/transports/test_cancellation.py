@@ -78,7 +78,11 @@ class CancelAt:
         task = asyncio.current_task()
         assert task is not None
         if waited_for is not None:
-            waited_for.add_done_callback(lambda _: task.cancel())  # it runs before the task is woken
+
+            def cancel(_: object) -> None:  # runs before the task is woken
+                task.cancel()
+
+            waited_for.add_done_callback(cancel)
         else:
             task.cancel()
 
@@ -254,7 +258,7 @@ async def test_cancelled_while_it_waits_for_a_closed_port(server: ChaosServer, w
 
 
 @contextmanager
-def deaf(host: str, port: int) -> Iterator[None]:
+def deaf(host: str, port: int) -> Generator[None]:
     """Nobody answers a connect to ``host`` and ``port``: the backlog is full."""
     with socket.socket() as sock, socket.socket() as first, socket.socket() as second:
         sock.bind((host, port))

@@ -18,7 +18,7 @@ import holdwire
 from holdwire.testing import Answer, ChaosServer, Framing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
     from holdwire.testing.messages import Request
 
@@ -285,7 +285,7 @@ async def test_event_hooks_and_trace_see_the_request(client: Client, server: Cha
 
 
 @contextmanager
-def deaf() -> Iterator[str]:
+def deaf() -> Generator[str]:
     """Where no connect is ever answered: the listener's backlog is full."""
     with socket.socket() as sock, socket.socket() as first, socket.socket() as second:
         sock.bind(("127.0.0.1", 0))

@@ -25,7 +25,7 @@ from tests.net_helpers import clean_runtime, listener
 from tests.unit.test_resolve import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from holdwire.net.dial import Dialled
@@ -58,7 +58,7 @@ def slow_addresses() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def failing_connects(*numbers: int) -> Iterator[list[str]]:
+def failing_connects(*numbers: int) -> Generator[list[str]]:
     """Let the first connects fail at once, one with each errno; gives the addresses that were asked for, in order."""
     asked: list[str] = []
     errors = list(numbers)

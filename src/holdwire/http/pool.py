@@ -318,14 +318,14 @@ class Pool:
 
     async def _open(self, attempt: Attempt, state: OriginState) -> HttpConnection:
         """Open a connection in the place that is already reserved, and counted as ``connecting``."""
-        connection: HttpConnection | None = None
         try:
             connection = await self._connect(attempt)
-        finally:
+        except BaseException:
             state.connecting -= 1
-            if connection is None:
-                self._call_for_more(state)
-                self._leave()
+            self._call_for_more(state)
+            self._leave()
+            raise
+        state.connecting -= 1
         state.stats.opened += 1
         if self._closed:
             connection.end(CloseReason.ACLOSE)

@@ -58,7 +58,7 @@ class Ticked(Protocol):
         ...
 
 
-def _boottime() -> float:
+def boottime_clock() -> float:
     """Seconds since boot, sleep included; where there is no such clock, nothing is ever seen to sleep."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
@@ -91,7 +91,7 @@ class Ticker:
         runtime: Runtime,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        boottime: Callable[[], float] = _boottime,
+        boottime: Callable[[], float] = boottime_clock,
     ) -> None:
         self._runtime = weakref.ref(runtime)
         self._monotonic = monotonic

@@ -6,7 +6,8 @@ Not responsible for the settings' own values (``policy.settings``, ``retrying``)
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..policy.profiles import Profile
 from ..policy.settings import Heartbeat, Keepalive, PoolPolicy
@@ -60,14 +61,12 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         message = "uds and proxy do not go together: what listens on the Unix socket is connected to directly"
         raise ValueError(message)
     _check_limits(arguments["limits"])
-    options = arguments["socket_options"]
-    try:
-        wrong = [option for option in options or () if not (isinstance(option, tuple) and len(option) in {3, 4})]
-    except TypeError:
-        wrong = [options]
-    if wrong:
-        message = f"socket_options: give tuples of setsockopt's arguments (level, option, value), not {wrong[0]!r:.80}"
-        raise TypeError(message)
+    for option in _listed(arguments["socket_options"] or ()):
+        if not isinstance(option, tuple) or len(cast("tuple[object, ...]", option)) not in {3, 4}:
+            message = (
+                f"socket_options: give setsockopt's arguments as tuples (level, option, value), not {option!r:.60}"
+            )
+            raise TypeError(message)
     if not hasattr(arguments["observers"], "__iter__"):
         message = f"observers={arguments['observers']!r:.80}: give a list of observers, [observer]"
         raise TypeError(message)
@@ -79,20 +78,21 @@ def check_options(options: Any) -> None:
     Raises:
         TypeError, ValueError: The message names the option and says what to give.
     """
-    if not isinstance(options, dict) or not OPTIONS.issuperset(options):
+    if not isinstance(options, dict) or not OPTIONS.issuperset(cast("dict[str, Any]", options)):
         known = ", ".join(sorted(OPTIONS))
         message = f'extensions["holdwire"] must be a dict with some of {known}, not {options!r:.80}'
         raise TypeError(message)
-    idempotent = options.get("idempotent")
+    given = cast("dict[str, Any]", options)
+    idempotent = given.get("idempotent")
     if not isinstance(idempotent, bool | None):
         message = f'extensions["holdwire"]: idempotent={idempotent!r:.80}: give True, False or None'
         raise TypeError(message)
-    deadline = options.get("deadline")
+    deadline = given.get("deadline")
     if deadline is not None and (not _is_number(deadline) or math.isnan(deadline) or deadline <= 0):
         message = f'extensions["holdwire"]: deadline={deadline!r:.80}: give the seconds that all attempts may take'
         raise ValueError(message)
-    if options.get("tls_truncation") is not None:
-        _check_truncation(options["tls_truncation"])
+    if given.get("tls_truncation") is not None:
+        _check_truncation(given["tls_truncation"])
 
 
 def _check_truncation(value: object) -> None:
@@ -112,6 +112,11 @@ def _check_limits(limits: Any) -> None:
         if value is not None and (not _is_number(value) or not value >= least):
             message = f"limits: {name}={value!r:.80}: give a number of at least {least}, or None for no limit"
             raise ValueError(message)
+
+
+def _listed(value: Any) -> list[object]:
+    """What is in ``value``; itself, if it is no collection."""
+    return list(cast("Iterable[object]", value)) if isinstance(value, Iterable) else [value]
 
 
 def _is_number(value: object) -> bool:
