@@ -62,6 +62,8 @@ class SocketPlan:
         """Bytes that the kernel took and gave, over all sockets."""
         self.on_strike: Callable[[Fault], None] | None = None
         """Told of each fault that strikes, before the call returns."""
+        self.blocked: Counter[Point] = Counter()
+        """How often a call found nothing to read, or no room to write, by kind: the kernel's doing or the plan's."""
         self._lock = threading.Lock()
         self._refused: Counter[Point] = Counter()
 
@@ -97,6 +99,16 @@ class SocketPlan:
 
         with substitute_sockets(self.open):
             yield self
+
+    @contextmanager
+    def counting(self, point: Point) -> Generator[None]:
+        """Count a call at ``point`` that would block."""
+        try:
+            yield
+        except BlockingIOError:
+            with self._lock:
+                self.blocked[point] += 1
+            raise
 
     def enter(self, point: Point, size: int = 0) -> int:
         """A call begins; how many bytes of ``size`` it may transfer.
@@ -151,7 +163,8 @@ class FaultySocket(socket.socket):
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """As ``socket.send``."""
         view = memoryview(data).cast("B")
-        count = super().send(view[: self.plan.enter(Point.CALL_SEND, len(view))], flags)
+        with self.plan.counting(Point.CALL_SEND):
+            count = super().send(view[: self.plan.enter(Point.CALL_SEND, len(view))], flags)
         self.plan.sent += count
         return count
 
@@ -163,17 +176,19 @@ class FaultySocket(socket.socket):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """As ``socket.recv``. A look with MSG_PEEK counts too."""
-        data = super().recv(self.plan.enter(Point.CALL_RECV, bufsize), flags)
+        with self.plan.counting(Point.CALL_RECV):
+            data = super().recv(self.plan.enter(Point.CALL_RECV, bufsize), flags)
         if not flags & socket.MSG_PEEK:
             self.plan.received += len(data)
         return data
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """As ``socket.recv_into``."""
-        size = self.plan.enter(Point.CALL_RECV, nbytes or len(memoryview(buffer).cast("B")))
-        if not size:  # which would mean all of the buffer
-            return 0
-        count = super().recv_into(buffer, size, flags)
+        with self.plan.counting(Point.CALL_RECV):
+            size = self.plan.enter(Point.CALL_RECV, nbytes or len(memoryview(buffer).cast("B")))
+            if not size:  # which would mean all of the buffer
+                return 0
+            count = super().recv_into(buffer, size, flags)
         self.plan.received += count
         return count
 
