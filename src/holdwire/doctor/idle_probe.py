@@ -191,11 +191,10 @@ class _Round:
         return wire
 
     async def _watch(self, wait: float, wire: SocketStream | TLSStream) -> None:
+        observation = Observation(wait, Ending.CANCELLED)
         with anyio.CancelScope() as scope:
             self._waiting[wait] = scope
             observation = await self._silence(wait, wire) or await self._second_use(wait, wire)
-        if scope.cancelled_caught:
-            observation = Observation(wait, Ending.CANCELLED)
         del self._waiting[wait]
         self._ended.append(observation)
         if observation.ending is not Ending.CANCELLED:
