@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -44,8 +45,53 @@ def test_no_base_of_a_transport_comes_from_the_other_family(family: Family) -> N
     packages = {base.__module__.partition(".")[0] for base in bases}
     assert packages == {"holdwire", family.name, "builtins"}
     assert issubclass(family.ours.ResilientTransport, family.http.AsyncHTTPTransport)
-    inherited = family.ours.ResilientTransport.handle_async_request
-    assert inherited is family.http.AsyncHTTPTransport.handle_async_request
+
+
+@pytest.mark.parametrize("patched", [False, True], ids=["untouched", "patched"])
+async def test_a_patch_of_the_familys_transport_is_never_passed_by(
+    family: Family, server: ChaosServer, monkeypatch: pytest.MonkeyPatch, *, patched: bool
+) -> None:
+    stock = family.http.AsyncHTTPTransport.handle_async_request
+    seen: list[str] = []
+
+    @functools.wraps(stock)
+    async def patch(self: Any, request: Any) -> Any:
+        seen.append(request.url.path)
+        return await stock(self, request)
+
+    async with family.client(retry=None) as client:
+        if patched:
+            monkeypatch.setattr(family.http.AsyncHTTPTransport, "handle_async_request", patch)
+        server.script("response:0 rst", path="/cut")
+        response = await client.get(f"{server.url}/fine")
+        with pytest.raises(family.http.ReadError) as caught:
+            await client.post(f"{server.url}/cut", content=b"1")
+        with pytest.raises(family.http.UnsupportedProtocol, match="ftp"):
+            await client.get("ftp://127.0.0.1/")
+    assert seen == (["/fine", "/cut", "/"] if patched else [])
+    assert (response.status_code, response.content) == (200, b"hello\n")
+    assert set(response.extensions) == {"http_version", "reason_phrase", "network_stream"}
+    chain = [type(caught.value), type(caught.value.__cause__).__mro__[2], type(caught.value.__cause__.__cause__)]
+    assert chain == [family.http.ReadError, family.core.ReadError, holdwire.ConnectionLost]
+
+
+async def test_a_streamed_body_that_is_cut_raises_the_same_either_way(
+    family: Family, server: ChaosServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = family.http.AsyncHTTPTransport.handle_async_request
+    told: list[list[str]] = []
+    for patch in (stock, functools.partialmethod(stock)):
+        monkeypatch.setattr(family.http.AsyncHTTPTransport, "handle_async_request", patch)
+        server.script("response:150 fin", path="/cut")
+        async with (
+            family.client() as client,
+            client.stream("POST", f"{server.url}/cut", content=b"x" * 1000) as response,
+        ):
+            with pytest.raises(family.http.RemoteProtocolError) as caught:
+                await response.aread()
+        told.append([type(caught.value).__name__, type(caught.value.__cause__).__name__])
+        assert holdwire.failure_of(caught.value) is not None
+    assert told[0] == told[1]
 
 
 async def test_both_families_at_once(server: ChaosServer) -> None:

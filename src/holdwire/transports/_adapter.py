@@ -1,8 +1,8 @@
-"""``Adapter``: what a family's ``AsyncHTTPTransport`` calls its pool.
+"""``Adapter``: translates between a family and ``http/``: requests, responses, time-outs, trace events, exceptions.
 
-Translates requests, responses, time-outs, trace events, network streams and exceptions between a family's core and
-``http/``. The inherited ``handle_async_request`` stays untouched, so that whoever patches it (OpenTelemetry's
-instrumentation, pytest-httpx) keeps working. Not responsible for anything that happens to a request.
+``send`` takes the client's own request. ``handle_async_request`` takes the core's: it is what the inherited
+``AsyncHTTPTransport.handle_async_request`` calls its pool, for those who have patched that method. Both give the same
+responses and raise the same exceptions. Not responsible for anything that happens to a request.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextvars
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import HoldwireError
+from ..errors import ConnectFailed, HoldwireError, UnsupportedProtocol
 from ..http.messages import Origin, Request, Timeouts
 from ..net.wire import Wire
 from ._body import body_of
@@ -52,30 +52,81 @@ class Adapter:
     def __init__(self, family: Family, client: HttpClient) -> None:
         self.client = client
         self._family = family
-        self._origins: dict[tuple[bytes, bytes, int | None, str | None], Origin] = {}
+        self._origins: dict[tuple[tuple[bytes, bytes, int | None], str | None], Origin] = {}
 
     async def handle_async_request(self, core_request: Any) -> CoreResponse:
         """Send a core request; raises the core's exceptions, with ours behind them."""
-        request = self._request(core_request)
+        url = core_request.url
         try:
+            request = self._request(
+                core_request.method,
+                (url.scheme, url.host, url.port),
+                url.target,
+                core_request.headers,
+                core_request.stream,
+                core_request.extensions,
+            )
+            trace = core_request.extensions.get("trace")
+            if trace is not None:
+                request.trace = self._trace(trace, request, core_request)
             response = await self.client.send(request)
         except HoldwireError as exc:
             raise self._family.translate(exc) from exc
-        return self._response(response)
+        response.body.translate = self._family.translate
+        return CoreResponse(response.status, response.headers, response.body, self._extensions(response))
 
-    def _request(self, core: Any) -> Request:
-        url = core.url
-        extensions = core.extensions
-        origin = self._origins.get((url.scheme, url.host, url.port, extensions.get("sni_hostname")))
+    async def send(self, client_request: Any) -> Any:
+        """The client's response to the client's request, with no core objects in between."""
+        family = self._family
+        url = client_request.url
+        extensions = client_request.extensions
+        try:
+            response = await self.client.send(
+                self._request(
+                    client_request.method.encode("ascii"),
+                    (url.raw_scheme, url.raw_host, url.port),
+                    extensions.get("target") or url.raw_path,
+                    client_request.headers.raw,
+                    client_request.stream,
+                    extensions,
+                )
+            )
+        except HoldwireError as exc:
+            surfaced = family.surface(exc)
+            raise surfaced from surfaced.__cause__
+        response.body.translate = family.surface
+        return family.response(
+            response.status,
+            headers=response.headers,
+            stream=family.response_stream(response.body),
+            extensions=self._extensions(response),
+        )
+
+    def _request(
+        self,
+        method: bytes,
+        place: tuple[bytes, bytes, int | None],
+        target: bytes,
+        headers: Headers,
+        stream: Any,
+        extensions: Any,
+    ) -> Request:
+        """Our request; ``place`` is the URL's scheme, host and port.
+
+        Raises:
+            UnsupportedProtocol, ConnectFailed: The URL leads nowhere.
+        """
+        server_name = extensions.get("sni_hostname")
+        origin = self._origins.get((place, server_name))
         if origin is None:
-            origin = self._origin(url, extensions.get("sni_hostname"))
+            origin = self._origin(place, server_name)
         limits = extensions.get("timeout")
         request = Request(
-            core.method,
+            method,
             origin,
-            url.target,
-            core.headers,
-            body_of(core.stream, self._family.byte_stream),
+            target,
+            headers,
+            body_of(stream, self._family.byte_stream),
             timeouts=_NO_LIMITS
             if limits is None
             else Timeouts(limits.get("connect"), limits.get("read"), limits.get("write"), limits.get("pool")),
@@ -84,28 +135,25 @@ class Adapter:
         options = extensions.get("holdwire")
         if options is not None:
             _apply(request, options)
-        trace = extensions.get("trace")
-        if trace is not None:
-            request.trace = self._trace(trace, request, core)
         return request
 
-    def _origin(self, url: Any, server_name: str | None) -> Origin:
-        scheme = url.scheme.decode("ascii")
-        host = url.host.decode("ascii")
+    def _origin(self, place: tuple[bytes, bytes, int | None], server_name: str | None) -> Origin:
+        scheme = place[0].decode("ascii")
+        host = place[1].decode("ascii")
         if not host:
             lacks = f"no host, only the scheme {scheme!r}" if scheme else "no scheme and host"
-            message = f"the URL has {lacks}; write it as https://host/path, or give the client a base_url"
-            raise self._family.error("UnsupportedProtocol")(message)
-        port = url.port if url.port is not None else _PORTS.get(scheme, 0)
+            raise UnsupportedProtocol(
+                f"the URL has {lacks}; write it as https://host/path, or give the client a base_url"
+            )
+        port = place[2] if place[2] is not None else _PORTS.get(scheme, 0)
         if port > _LAST_PORT:
-            message = f"the URL's port {port} does not exist: ports go from 1 to {_LAST_PORT}"
-            raise self._family.error("ConnectError")(message)
+            raise ConnectFailed(f"the URL's port {port} does not exist: ports go from 1 to {_LAST_PORT}")
         if len(self._origins) >= _ORIGINS_LIMIT:
             self._origins.clear()
-        origin = self._origins[url.scheme, url.host, url.port, server_name] = Origin(scheme, host, port, server_name)
+        origin = self._origins[place, server_name] = Origin(scheme, host, port, server_name)
         return origin
 
-    def _response(self, response: Response) -> CoreResponse:
+    def _extensions(self, response: Response) -> dict[str, Any]:
         extensions: dict[str, Any] = {"http_version": response.http_version}
         if response.reason is not None:
             extensions["reason_phrase"] = response.reason
@@ -113,9 +161,7 @@ class Adapter:
             extensions["network_stream"] = NetworkStream(self._family, response.wire, response.leftover)
         if response.stream_id is not None:
             extensions["stream_id"] = response.stream_id
-        body = response.body
-        body.translate = self._family.translate
-        return CoreResponse(response.status, response.headers, body, extensions)
+        return extensions
 
     def _trace(self, callback: Any, request: Request, core: Any) -> Trace:
         """The caller's trace hook, shown the family's own objects."""

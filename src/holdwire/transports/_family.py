@@ -5,6 +5,8 @@ One implementation serves both; nothing here imports either. Not responsible for
 
 from __future__ import annotations
 
+import sys
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import (
@@ -49,6 +51,25 @@ class _Worded(Exception):
         return self.words or super().__str__()
 
 
+def _stream_class(base: type[Any]) -> type[Any]:
+    """The family's response stream over a body of ours: the body is its own iterator, so nothing lies in between."""
+
+    class ResponseStream(base):  # type: ignore[misc]  # the family's, by name only
+        """The body of one response."""
+
+        def __init__(self, body: Any) -> None:
+            self._body = body
+
+        def __aiter__(self) -> Any:
+            return self._body.__aiter__()
+
+        async def aclose(self) -> None:
+            """Give the connection back, or end it if the body was not read to its end."""
+            await self._body.aclose()
+
+    return ResponseStream
+
+
 class Family:
     """The classes of one family.
 
@@ -67,8 +88,14 @@ class Family:
         self.default_limits = client.Limits(max_connections=100, max_keepalive_connections=20)
         """What a client passes on when it was given none."""
         self._module = client
+        self.async_stream: type[Any] = client.AsyncByteStream
+        self.response: Any = client.Response
+        self.response_stream = _stream_class(client.AsyncByteStream)
         self._core = core
         self._errors: dict[str, type[Exception]] = {}
+        method = vars(self.transport).get("handle_async_request")
+        own = isinstance(method, FunctionType) and method.__globals__ is vars(sys.modules[self.transport.__module__])
+        self._own_method = method if own else None
 
     def ssl_context(self, verify: ssl.SSLContext | str | bool, cert: Any, trust_env: bool) -> ssl.SSLContext:  # noqa: FBT001 - httpx's names
         """The family's own context for these arguments.
@@ -98,6 +125,21 @@ class Family:
             base: type[Exception] = getattr(self._core, name)
             made = self._errors[name] = type(name, (_Worded, base), {"__module__": base.__module__, **_EVIDENCE})
         return made
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody has patched the family's ``AsyncHTTPTransport.handle_async_request``."""
+        return vars(self.transport).get("handle_async_request") is self._own_method is not None
+
+    def surface(self, exc: HoldwireError) -> Exception:
+        """The client's exception, made as the inherited method makes it: of the core's, which is made of ours."""
+        translated = self.translate(exc)
+        translated.__cause__ = exc
+        if isinstance(exc, ClosedError):
+            return translated
+        surfaced: Exception = getattr(self._module, type(translated).__name__)(str(translated))
+        surfaced.__cause__ = translated
+        return surfaced
 
     def translate(self, exc: HoldwireError) -> Exception:
         """The exception that a user of this family knows, with ours as what it was made of.

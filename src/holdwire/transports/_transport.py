@@ -1,8 +1,9 @@
 """``Resilient``: what makes a family's ``AsyncHTTPTransport`` a holdwire transport; the first base of either class.
 
-``handle_async_request`` is inherited from the family, so that whoever patches that method (OpenTelemetry's
-instrumentation, pytest-httpx) keeps working; an adapter stands in place of the pool. Nothing here imports a family:
-a class whose bases mix two would be refused by the SDKs that check. Not responsible for anything behind the adapter.
+An adapter stands in place of the pool. As long as nobody has patched the family's ``handle_async_request`` (as
+OpenTelemetry's instrumentation and pytest-httpx do) requests go straight to it; otherwise by way of that method, which
+then calls the adapter as its pool: no patch is passed by. Nothing here imports a family: a class whose bases mix two
+would be refused by the SDKs that check. Not responsible for anything behind the adapter.
 """
 
 from __future__ import annotations
@@ -108,6 +109,19 @@ class Resilient:
             return
         self._client = HttpClient(settings)
         self._pool = Adapter(family, self._client)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """As ``AsyncHTTPTransport.handle_async_request``."""
+        family = self._family
+        adapter = self._pool
+        if (
+            adapter.__class__ is Adapter
+            and family.untouched
+            and "trace" not in request.extensions  # whose hooks are shown the core's request
+            and isinstance(request.stream, family.async_stream)
+        ):
+            return await adapter.send(request)
+        return await family.transport.handle_async_request(self, request)
 
     def handle_request(self, request: Any) -> NoReturn:
         """Refuse a sync client.
