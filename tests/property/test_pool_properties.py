@@ -1,0 +1,336 @@
+"""The pool under any sequence of events: limits hold, nobody waits beside room, who came first is served first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
+
+from holdwire.errors import ConnectFailed, HoldwireError
+from holdwire.events import CloseReason, Observers
+from holdwire.http.connection import Attempt
+from holdwire.http.messages import Request
+from holdwire.http.pool import Pool, PoolLimits
+from tests.unit.test_pool import A, B, FakeConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from anyio.abc import TaskGroup
+
+    from holdwire.http.messages import Origin
+
+_TURNS = 12
+"""Turns of the event loop after which everything has happened that can."""
+
+
+class Shared(FakeConnection):
+    """HTTP/2 made of nothing: three requests at a time."""
+
+    http_version = "2"
+    WIDTH = 3
+
+    def __init__(self, number: int, origin: Origin) -> None:
+        super().__init__(number, origin)
+        self.requests = 0
+
+    @property
+    def width(self) -> int:
+        return self.WIDTH
+
+    @property
+    def capacity(self) -> int:
+        return self.WIDTH - self.requests
+
+    @property
+    def active(self) -> int:
+        return self.requests
+
+    def reserve(self) -> None:
+        self.requests += 1
+
+    def release(self) -> None:
+        self.requests -= 1
+
+    def rest(self) -> None:
+        pass
+
+    def wake(self) -> None:
+        pass
+
+    def done(self) -> None:
+        self.requests -= 1
+        assert self.on_idle is not None
+        self.on_idle(self)
+
+
+class Asked:
+    """A request, from when it asks for a connection until it is over."""
+
+    def __init__(self, origin: Origin, number: int, *, fresh: bool) -> None:
+        self.request = Request(b"GET", origin, b"/", [])
+        self.number = number
+        self.fresh = fresh
+        self.scope = anyio.CancelScope()
+        self.connection: FakeConnection | None = None
+
+
+class World:
+    """A pool, whose connections are opened when the test says so."""
+
+    def __init__(self, group: TaskGroup, *, version: str, max_connections: int, max_idle: int) -> None:
+        self.group = group
+        self.version = version
+        self.limit = max_connections
+        self.pool = Pool(
+            self.connect,
+            limits=PoolLimits(max_connections=max_connections, max_idle=max_idle),
+            sharable=lambda _: version != "plain",
+            notify=Observers(),
+        )
+        self.asked: list[Asked] = []
+        self.dials: list[tuple[anyio.Event, list[bool], Request]] = []
+        self.made: list[FakeConnection] = []
+        self.spares = 0
+
+    # --- what the pool sees ---
+
+    async def connect(self, attempt: Attempt) -> FakeConnection:
+        entry: tuple[anyio.Event, list[bool], Request] = (anyio.Event(), [], attempt.request)
+        self.dials.append(entry)
+        try:
+            await entry[0].wait()
+        finally:
+            self.dials.remove(entry)
+        if not entry[1]:
+            raise ConnectFailed("no")
+        kind = Shared if self.version == "2" else FakeConnection
+        self.made.append(kind(len(self.made), attempt.request.origin))
+        return self.made[-1]
+
+    # --- what happens ---
+
+    def ask(self, origin: Origin, *, fresh: bool = False, look: bool = False) -> None:
+        asked = Asked(origin, len(self.asked), fresh=fresh)
+        self.asked.append(asked)
+
+        async def run() -> None:
+            with asked.scope:
+                try:
+                    connection = await self.pool.acquire(Attempt(asked.request), fresh=fresh, look=look)
+                except HoldwireError:
+                    return
+                assert isinstance(connection, FakeConnection)
+                assert connection.close_reason is None
+                if connection.http_version == "2":
+                    assert connection.active <= Shared.WIDTH
+                else:
+                    assert all(other.connection is not connection for other in self.asked), "it is taken"
+                if fresh:
+                    assert connection.served == 0
+                asked.connection = connection
+
+        self.group.start_soon(run)
+
+    def spare(self, index: int) -> None:
+        held = self.holding
+        if not held:
+            return
+        asked = held[index % len(held)]
+
+        async def run() -> None:
+            self.spares += 1
+            try:
+                spare = await self.pool.open_spare(Attempt(asked.request), wanted=lambda: asked.connection is not None)
+            except HoldwireError:
+                return
+            finally:
+                self.spares -= 1
+            if spare is not None:
+                if isinstance(spare, Shared):
+                    self.pool.give_back(spare)
+                else:
+                    assert isinstance(spare, FakeConnection)
+                    spare.busy = False
+                    self.pool.give_back(spare)
+
+        self.group.start_soon(run)
+
+    @property
+    def holding(self) -> list[Asked]:
+        return [asked for asked in self.asked if asked.connection is not None]
+
+    @property
+    def waiting(self) -> list[Asked]:
+        dialling = [request for *_, request in self.dials]
+        return [
+            asked
+            for asked in self.asked
+            if asked.connection is None and not asked.scope.cancel_called and asked.request not in dialling
+        ]
+
+    def finish(self, index: int, *, dead: bool = False) -> None:
+        if held := self.holding:
+            asked = held[index % len(held)]
+            connection, asked.connection = asked.connection, None
+            self.asked.remove(asked)
+            assert connection is not None
+            connection.alive = not dead
+            if connection.close_reason is None:
+                connection.done()
+
+    def lose(self, index: int) -> None:
+        """A connection ends, whatever it does."""
+        living = self.pool.connections
+        if living:
+            connection = living[index % len(living)]
+            connection.end(CloseReason.FAILURE)
+            self.asked = [asked for asked in self.asked if asked.connection is not connection]
+
+    def cancel(self, index: int) -> None:
+        candidates = [asked for asked in self.asked if asked.connection is None]
+        if candidates:
+            asked = candidates[index % len(candidates)]
+            asked.scope.cancel()
+            self.asked.remove(asked)
+
+    def dial(self, index: int, *, succeeds: bool) -> None:
+        if self.dials:
+            event, outcome, request = self.dials[index % len(self.dials)]
+            outcome.extend([True] * succeeds)
+            event.set()
+            if not succeeds:
+                self.asked = [asked for asked in self.asked if asked.request is not request]
+
+    # --- what must be ---
+
+    def check(self) -> None:
+        pool = self.pool
+        connections = pool.connections
+        assert pool.size == len(connections) + len(self.dials)
+        assert pool.size <= self.limit + (self.spares > 0), "more than allowed"
+        idle = list(pool._by_idleness)
+        for asked in self.waiting:
+            usable = [one for one in idle if one.origin == asked.request.origin and not asked.fresh]
+            assert not usable, f"{asked.number} waits beside an idle connection"
+            if self.version == "plain":
+                assert pool.size >= self.limit, f"{asked.number} waits beside room"
+                assert not idle, f"{asked.number} waits although an idle connection could make room"
+
+
+Step = tuple[str, int]
+STEPS: dict[str, Callable[[World, int], None]] = {
+    "ask A": lambda world, _: world.ask(A),
+    "ask B": lambda world, _: world.ask(B),
+    "ask A, fresh": lambda world, _: world.ask(A, fresh=True),
+    "ask A, look": lambda world, _: world.ask(A, look=True),
+    "finish": lambda world, index: world.finish(index),
+    "finish, dead": lambda world, index: world.finish(index, dead=True),
+    "lose": lambda world, index: world.lose(index),
+    "cancel": lambda world, index: world.cancel(index),
+    "connected": lambda world, index: world.dial(index, succeeds=True),
+    "refused": lambda world, index: world.dial(index, succeeds=False),
+    "spare": lambda world, index: world.spare(index),
+}
+
+
+async def turns() -> None:
+    for _ in range(_TURNS):
+        await anyio.lowlevel.checkpoint()
+
+
+async def play(steps: list[tuple[str, int, bool]], limits: dict[str, Any]) -> None:
+    async with anyio.create_task_group() as group:
+        world = World(group, **limits)
+        for name, index, settled in steps:
+            STEPS[name](world, index)
+            if settled:
+                await turns()
+                world.check()
+        await turns()
+        world.check()
+        for _ in range(4 * len(steps) + 8):  # everybody is served in the end
+            if not world.asked and not world.dials:
+                break
+            world.dial(0, succeeds=True)
+            await turns()
+            world.finish(0)
+            await turns()
+            world.check()
+        assert not world.waiting, "somebody was forgotten"
+        world.pool.close()
+        await turns()
+        assert world.pool.size == 0
+        assert all(connection.close_reason is not None for connection in world.made)
+
+
+def run(function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    anyio.run(function, *arguments, backend="asyncio")
+
+
+@pytest.mark.timeout(120)
+@settings(max_examples=300, phases=[Phase.explicit, Phase.generate, Phase.shrink])
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 3), st.booleans()), max_size=25),
+    st.fixed_dictionaries(
+        {
+            "version": st.sampled_from(["plain", "1.1", "2"]),
+            "max_connections": st.integers(1, 3),
+            "max_idle": st.integers(0, 3),
+        }
+    ),
+)
+@example(  # what was granted meets a request that is cancelled before it runs
+    [
+        ("ask A", 0, True),
+        ("connected", 0, True),
+        ("ask B", 0, True),
+        ("ask A", 0, True),
+        ("finish", 0, False),
+        ("cancel", 0, True),
+    ],
+    {"version": "plain", "max_connections": 1, "max_idle": 1},
+)
+def test_no_sequence_of_events_breaks_a_limit_or_forgets_a_waiter(
+    steps: list[tuple[str, int, bool]], limits: dict[str, Any]
+) -> None:
+    run(play, steps, limits)
+
+
+async def first_come(kinds: list[bool], cancelled: set[int]) -> None:
+    """Requests queue behind a held connection; some give up; the rest is served in order."""
+    async with anyio.create_task_group() as group:
+        world = World(group, version="plain", max_connections=1, max_idle=1)
+        world.ask(A)
+        await turns()
+        world.dial(0, succeeds=True)
+        await turns()
+        for is_a in kinds:
+            world.ask(A if is_a else B)
+        await turns()
+        queue = list(world.asked[1:])
+        for index in sorted(cancelled, reverse=True):
+            if index < len(queue):
+                queue[index].scope.cancel()
+                world.asked.remove(queue.pop(index))
+        await turns()
+        served: list[Asked] = []
+        while queue != served:
+            world.finish(0)
+            await turns()
+            world.dial(0, succeeds=True)
+            await turns()
+            (holding,) = world.holding
+            served.append(holding)
+            assert served == queue[: len(served)]
+        group.cancel_scope.cancel()
+
+
+@settings(max_examples=100)
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.sets(st.integers(0, 7), max_size=3))
+def test_who_came_first_is_served_first(kinds: list[bool], cancelled: set[int]) -> None:
+    run(first_come, kinds, cancelled)
