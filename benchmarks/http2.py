@@ -1,25 +1,29 @@
 """HTTP/2: CPU per small request through one connection, and a large body, beside httpx and httpx2 in one run.
 
 Absolute times drift on any machine; the ratios between clients that ran interleaved hold. The server is a process of
-its own that knows just enough HTTP/2 to answer. Run it with ``python benchmarks/http2.py --help``.
+its own that knows just enough HTTP/2 to answer. Run it with ``python -m benchmarks.http2 --help``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
 
 import holdwire
+from holdwire.testing.certificates import self_signed
 
 if TYPE_CHECKING:
     import ssl
@@ -215,13 +219,13 @@ def run(body: int, arguments: argparse.Namespace) -> list[Row]:
     """One server, all clients; ``body`` as in ``measure``."""
     command = [sys.executable, "-c", _SERVER, str(body * 2**20)]
     context: ssl.SSLContext | None = None
-    if arguments.tls:
-        from holdwire.testing.certificates import self_signed  # noqa: PLC0415 - only for TLS
-
-        identity = self_signed()
-        context = identity.client_context()
-        command.append(str(identity.pem_file))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with contextlib.ExitStack() as stack:
+        if arguments.tls:
+            identity = self_signed()
+            context = identity.client_context()
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            command.append(str(identity.write_server(Path(folder, "server.pem"))))
+        server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         assert server.stdout is not None
         port = int(server.stdout.readline())
         backend = "trio" if arguments.backend == "trio" else "asyncio"

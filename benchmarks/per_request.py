@@ -1,7 +1,7 @@
 """CPU and wall time per request of several clients against one local server, interleaved in one run.
 
 Absolute times drift on any machine; the ratios between clients that ran interleaved hold. The server runs in a process
-of its own and is not the bottleneck. Run it with ``nox -s bench`` or ``python benchmarks/requests.py --help``.
+of its own and is not the bottleneck. Run it with ``nox -s bench`` or ``python -m benchmarks.per_request --help``.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
 
 import holdwire
+from holdwire.testing.certificates import self_signed
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from holdwire.testing.certificates import Identity
 
@@ -189,6 +193,20 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+@contextmanager
+def serving(download: int, identity: Identity | None) -> Generator[str]:
+    """The server, in a process of its own; gives its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        pem = [] if identity is None else [str(identity.write_server(Path(folder, "server.pem")))]
+        command = [sys.executable, "-c", _SERVER, str(download), *pem]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            try:
+                yield f"{'http' if identity is None else 'https'}://127.0.0.1:{int(server.stdout.readline())}/"
+            finally:
+                server.terminate()
+
+
 def main() -> int:
     """Run the loads and print the table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -198,22 +216,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--upload", type=int, default=0, help="bytes of each request's body")
     parser.add_argument("--download", type=int, default=13, help="bytes of each response's body")
-    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--only", choices=["plain", "tls"], help="by default both")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    identity: Identity | None = None
-    if arguments.tls:
-        from holdwire.testing.certificates import self_signed  # noqa: PLC0415 - only for TLS
-
-        identity = self_signed()
-    command = [sys.executable, "-c", _SERVER, str(arguments.download)]
-    with subprocess.Popen(
-        [*command, *([] if identity is None else [str(identity.pem_file)])], stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        rows: list[Row] = []
-        try:
+    rows: list[Row] = []
+    for security in ("plain", "tls") if arguments.only is None else (arguments.only,):
+        identity = self_signed() if security == "tls" else None
+        with serving(arguments.download, identity) as url:
             for concurrency in arguments.concurrency:
                 work = Work(
                     f"{'POST' if arguments.upload else 'GET'} x{concurrency}",
@@ -223,14 +232,11 @@ def main() -> int:
                     arguments.download,
                 )
                 context = None if identity is None else identity.client_context()
-                url = f"{'http' if context is None else 'https'}://127.0.0.1:{port}/"
                 backend = "trio" if arguments.backend == "trio" else "asyncio"
                 options: dict[str, Any] = {"use_uvloop": True} if arguments.backend == "uvloop" else {}
                 rows += anyio.run(
                     measure, work, url, context, arguments.rounds, backend, backend=backend, backend_options=options
                 )
-        finally:
-            server.terminate()
     if arguments.json:
         about = {"python": platform.python_version(), "machine": platform.platform(), "backend": arguments.backend}
         print(json.dumps({"about": about, "rows": [asdict(row) for row in rows]}, indent=1))

@@ -52,6 +52,13 @@ class Identity:
         target.write_bytes(self.authority)
         return target
 
+    def write_server(self, path: str | Path) -> Path:
+        """Write the key and the chain to ``path``, readable by nobody else, for servers that want a file."""
+        target = Path(path)
+        target.touch(mode=0o600)
+        target.write_bytes(self.key + self.certificate)
+        return target
+
 
 @functools.lru_cache(maxsize=8)
 def self_signed(*names: str) -> Identity:
