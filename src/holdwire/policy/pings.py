@@ -118,8 +118,12 @@ class Pings:
 
     def wants_first_use(self, now: float, *, streams: int = 0) -> bool:
         """Whether to send a PING before the HEADERS of a stream, because nothing was received for long."""
+        if self.outstanding:
+            return False
         silent = now - self._last_read
-        return silent > _FIRST_USE * self._scale and not self.outstanding and self.allows(now, streams=streams)
+        if self._interval is not None:
+            return silent >= self._silence
+        return silent > _FIRST_USE * self._scale and self.allows(now, streams=streams)
 
     def wants_after_reset(self, now: float, *, streams: int) -> bool:
         """Whether to send a PING with an RST_STREAM, to learn if the connection is to blame."""
