@@ -8,7 +8,7 @@ SHELL := /bin/sh
 NOX := .venv/bin/nox
 PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11 $(sort $(wildcard $(HOME)/.pyenv/versions/3.1[1-9].*/bin/python3))
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test observability lint bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  */make \1|/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -18,6 +18,9 @@ demo: .venv/.ready  ## the same bad day on the network through plain httpx and t
 
 test: .venv/.ready  ## lint, types, tests on every Python found, coverage, the built wheel
 	@$(NOX)
+
+observability: .venv/.ready  ## every fault of the demo, found again in Phoenix and Prometheus
+	@$(NOX) -s observability
 
 lint: .venv/.ready  ## style, layers and types only
 	@$(NOX) -s lint typing

@@ -10,6 +10,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ import nox.project
 
 PYTHONS: Final = ("3.11", "3.12", "3.13")
 EXTRAS: Final = ("cli", "http2", "httpx2", "socks")
+PHOENIX: Final = "arize-phoenix==20.26.1"
+INSTALL_SECONDS: Final = 180
 OPTIONAL: Final = ("cryptography", "h2", "httpcore2", "httpx2", "psutil", "pytest", "rich", "socksio", "trio")
 
 # Run with the names of libraries that may be missing: anything else that cannot be imported is an error.
@@ -171,6 +174,38 @@ def verifytypes(session: nox.Session) -> None:
     """The share of public names whose type every type checker sees alike; not yet part of the default run."""
     session.install(f".[{','.join(EXTRAS)}]", "pyright[nodejs]", "pytest", "trio")
     session.run("pyright", "--verifytypes", "holdwire", "--ignoreexternal")
+
+
+@nox.session(default=False)
+def observability(session: nox.Session) -> None:
+    """Every fault of the demo, found again in Phoenix and Prometheus; skipped aloud where there is no Phoenix."""
+    phoenix = Path(session.cache_dir, "phoenix", "bin", "phoenix").absolute()
+    if not phoenix.exists() and not _install_phoenix(session, phoenix.parents[1]):
+        session.skip("NOT RUN: Phoenix could not be installed, so nothing was tried in a real back end")
+    sync(session, "observability")
+    session.run(
+        "python", "-m", "pytest", "tests/observability", *session.posargs, env={"HOLDWIRE_PHOENIX": str(phoenix)}
+    )
+
+
+def _install_phoenix(session: nox.Session, folder: Path) -> bool:
+    """Phoenix into an environment of its own, for it wants other versions than we do; whether that worked in time."""
+    newest = interpreter(PRESENT[-1])
+    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if newest is None or uv is None:
+        return False
+    session.log(f"Installing Phoenix into {folder}")
+    for command in (
+        [uv, "venv", "--quiet", "--clear", f"--python={newest}", str(folder)],
+        [uv, "pip", "install", "--quiet", f"--python={folder / 'bin' / 'python'}", PHOENIX],
+    ):
+        try:
+            subprocess.run(command, check=True, timeout=INSTALL_SECONDS)  # noqa: S603
+        except (OSError, subprocess.SubprocessError) as error:
+            session.warn(f"Phoenix: {error}")
+            shutil.rmtree(folder, ignore_errors=True)
+            return False
+    return True
 
 
 @nox.session(default=False)

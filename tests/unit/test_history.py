@@ -84,6 +84,11 @@ def test_a_restart_is_called_a_restart() -> None:
     assert history.failed(9000.0, refused, idle=0.0, answers=5).cause == "unexplained"
 
 
+def test_a_single_reset_of_a_busy_connection_is_no_restart() -> None:
+    busy = failure(Kind.CONNECTION_RESET, Phase.RESPONSE_WAIT, reused=True)
+    assert OriginHistory().failed(100.0, busy, idle=0.1, answers=1).cause == "unexplained"
+
+
 def test_a_streak_ends_with_an_answer_or_another_failure() -> None:
     history = OriginHistory()
     lost = failure(Kind.UNEXPECTED_EOF, Phase.RESPONSE_WAIT)

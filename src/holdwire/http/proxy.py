@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConnectionLost, DeadlineExceeded, LocalProtocolError, ProxyError
@@ -58,6 +59,8 @@ _METHODS: Final = {
     b"\x02": "USERNAME/PASSWORD",
     b"\xff": "NO ACCEPTABLE METHODS",
 }
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 def basic_credentials(user: bytes, password: bytes) -> tuple[bytes, bytes]:
@@ -157,7 +160,7 @@ class Proxy:
             await talk.receive_head(reader)
             step.result = (reader.http_version, reader.status, reader.reason, reader.headers)
         if not 200 <= reader.status < 300:
-            said = f"{reader.status} {reader.reason.decode('ascii', 'ignore')}".strip()
+            said = f"{reader.status} {_PHRASES.get(reader.status, '')}".strip()  # its own words may be anything
             raise talk.refused(said, status=reader.status)
         if reader.leftover:
             raise talk.refused("it sent bytes into the tunnel before anybody asked", hopeless=True)

@@ -73,6 +73,7 @@ class OriginHistory:
         if failure.category in {Category.INTENTIONAL, Category.NOT_AN_ERROR}:
             return failure
         at_rest = failure.phase in {Phase.IDLE, Phase.POOL}
+        restarted = self._idle.is_disturbed(now) and (at_rest or failure.reused)  # by others: not by this failure
         if not at_rest:
             self._learn(now, failure, idle=idle)
         sort = (failure.kind, failure.phase)
@@ -86,7 +87,7 @@ class OriginHistory:
                 limit=self.estimate(now) if idle >= YOUNG else None,
                 answered=None if self._answered_at is None else now - self._answered_at,
                 streak=self._streak,
-                restarted=self._idle.is_disturbed(now) and (at_rest or failure.reused),
+                restarted=restarted,
             ),
         )
         self.last_failure = explained
