@@ -342,9 +342,10 @@ class Machine:
             return
         if stream.ended:
             raise FrameError(f"HEADERS on stream {number} behind its end", ErrorCodes.STREAM_CLOSED)
-        if not stream.status:
-            self._splitter.progress()
+        before = stream.status
         self._sink.on_head(stream, fields, ended=ended)  # type: ignore[arg-type]  # raw=True makes them bytes
+        if not before and stream.status:
+            self._splitter.progress()
 
     def _on_rst_stream(self, number: int, payload: bytes) -> None:
         _check_size("RST_STREAM", payload, 4)
