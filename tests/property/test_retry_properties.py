@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdwire.policy.backoff import CONNECT_PAUSES, connect_pause
-from holdwire.policy.budget import Budget
+from holdwire.policy.budget import Budget, RetryBudget
 from holdwire.policy.kind import Action
 from holdwire.policy.retry import REASONS, Evidence, History, Outcome, RetryAction, Rules, decide, permit
 
@@ -160,3 +160,27 @@ def test_a_budget_never_gives_more_than_its_share(steps: list[tuple[float, bool]
 @given(st.integers(1, 60), st.floats(0, 3), st.floats(0, 1))
 def test_a_connect_pause_never_passes_three_seconds_in_all(rounds: int, spent: float, dice: float) -> None:
     assert 0 <= connect_pause(rounds, spent=spent, dice=dice) <= CONNECT_PAUSES - spent + 1e-9
+
+
+@given(st.integers(2, 30), st.lists(st.floats(0, 1), min_size=30, max_size=30))
+def test_however_many_rounds_were_asked_for_all_are_made_within_three_seconds(of: int, dice: list[float]) -> None:
+    spent = 0.0
+    for rounds in range(1, of):
+        pause = connect_pause(rounds, spent=spent, dice=dice[rounds], of=of)
+        assert pause > 0
+        spent += pause
+    assert spent <= CONNECT_PAUSES + 1e-9
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 3), st.booleans()), max_size=100))
+def test_origins_do_not_live_at_each_others_cost(steps: list[tuple[str, float, bool]]) -> None:
+    shared = RetryBudget(floor=0.2)
+    alone = {"a": Budget(floor=0.2), "b": Budget(floor=0.2)}
+    now = 0.0
+    for origin, pause, is_request in steps:
+        now += pause
+        if is_request:
+            shared.of(origin).deposit(now)
+            alone[origin].deposit(now)
+        else:
+            assert shared.of(origin).withdraw(now) is alone[origin].withdraw(now)

@@ -346,3 +346,14 @@ async def test_an_interim_answer_in_the_middle_of_an_upload_proves_nothing_about
             assert (await http.post("/order", content=LARGE)).status_code == 408
         server.join()
     assert server.executed.count(POST) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_server_that_accepts_and_closes_at_once_is_not_hammered(contexts: Any, seen: Seen, method: str) -> None:
+    with TrapServer(Peer.reset, context=contexts[0]) as server:
+        async with client(server, seen, contexts[1]) as http:
+            with pytest.raises(httpx.TransportError):
+                await http.request(method, "/order")
+        server.join()
+    assert 1 <= len(server.peers) <= 5
+    assert server.executed == []

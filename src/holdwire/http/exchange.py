@@ -143,7 +143,7 @@ class Exchange:
             Kind.LOCAL_TIMEOUT,
             phase=attempt.phase,
             facts=diagnosis.Facts(host=origin.host, port=origin.port, at=time.time()),
-        )
+        ).evolve(sent=attempt.sent, reused=attempt.reused)
         message = (
             f"the deadline of the request to {failure.endpoint} expired (phase {failure.phase}, {attempt.sent} sent)"
         )
