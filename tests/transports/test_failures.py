@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 
 import holdwire
 from holdwire.events import ConnectionClosed, FailureRecorded
+from holdwire.net.dial import substitute_sockets
 from holdwire.policy.retry import RetryAction
 from holdwire.testing import ChaosServer
 
@@ -187,3 +190,29 @@ async def test_an_early_413_is_delivered_although_the_upload_could_not_end(serve
     async with client(server, seen) as http:
         response = await http.post("/upload", content=b"x" * 20_000_000)
     assert response.status_code == 413
+
+
+@pytest.mark.parametrize("body", [b"too large", b""])
+async def test_a_send_that_fails_behind_an_early_answer_is_told_once_and_the_answer_delivered(
+    server: ChaosServer, seen: Seen, body: bytes
+) -> None:
+    from holdwire.testing import Answer
+
+    class BreakingUpload(socket.socket):
+        """Takes the head of a request; what follows it fails, once the answer is there."""
+
+        def send(self, data: Any, flags: int = 0, /) -> int:
+            if len(data) > 10_000:
+                server.wait_for("answered")
+                raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+            return super().send(data, flags)
+
+    server.answer("/upload", Answer(status=413, early=True, close=True, body=body))
+    with substitute_sockets(BreakingUpload):
+        async with client(server, seen) as http:
+            response = await http.post("/upload", content=b"x" * 1_000_000)
+    assert (response.status_code, response.content) == (413, body)
+    assert [(failure.syscall, failure.errno_name, failure.phase, failure.sent) for failure in seen.failures] == [
+        ("send", "EPIPE", "request_body", "part")
+    ]
+    assert seen.verdicts == [(RetryAction.DELIVER, "early_response")]

@@ -53,6 +53,7 @@ class Attempt:
         "reused",
         "sent",
         "unsent_aborted",
+        "write_failure",
         "written",
     )
 
@@ -71,6 +72,8 @@ class Attempt:
         self.sent = Sent.NONE
         self.failure: Failure | None = None
         """What a cancelled attempt would say if its cancellation turns out to be the request's deadline."""
+        self.write_failure: Failure | None = None
+        """What kept the request from being written to its end; the answer may have come all the same."""
         self.reused = False
         self.received = 0
         self.response_early = False

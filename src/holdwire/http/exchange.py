@@ -113,8 +113,7 @@ class Exchange:
                 reconnects = exc.setup is not None
             else:
                 connection.last_context = request.context
-                if attempt.idle_before >= YOUNG:
-                    pool.memory.survived(request.origin, idle=attempt.idle_before)
+                self._learn(request, attempt)
                 response.body.on_end = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
                 if response.status not in self._statuses:
                     return response
@@ -276,6 +275,17 @@ class Exchange:
             self._record(request, failure, attempt.began, time.time_ns(), verdict, number)
         self._retried(request, verdict, retrier, delay, failure=failure)
 
+    def _learn(self, request: Request, attempt: Attempt) -> None:
+        """What an answered attempt has to tell: its connection's age, and that its upload was cut short."""
+        if attempt.idle_before >= YOUNG:
+            self._pool.memory.survived(request.origin, idle=attempt.idle_before)
+        failure = attempt.write_failure
+        if failure is None:
+            return
+        failure = failure.evolve(sent=Sent.PART, reused=attempt.reused)
+        verdict = decide(replace(Outcome.of(failure), response_readable=True), History(), Rules())
+        self._record(request, failure, attempt.began, time.time_ns(), verdict, attempt.number)
+
     def _record(
         self,
         request: Request,
@@ -367,6 +377,9 @@ class _BodyWatch:
         explained = self._pool.explain(request.origin, exc.failure, self._attempt.idle_before)
         exc.explain(explained.evolve(safe_to_retry=exc.verdict.safe_to_retry, attempts=exc.attempts))
         _annotate(exc)
+        told = self._attempt.write_failure
+        if told is not None and told.at == exc.failure.at:
+            return
         self._notify(
             FailureRecorded(
                 failure=exc.failure,

@@ -184,7 +184,8 @@ class Http11Connection(HttpConnection):
                     self._upload_cut = True
                     return
                 done += await wire.write(data[done:], request.timeouts.write, until_input=True)
-        except ConnectionLost:
+        except ConnectionLost as lost:
+            self._current().write_failure = lost.failure
             self._upload_cut = True  # an answer that came before the reset is still readable: look there first
 
     async def _early_answer(self, request: Request) -> bool:
