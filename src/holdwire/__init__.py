@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         failure_of,
     )
     from .events import Observer, snapshot
+    from .net.asyncio_view import asyncio_streams
     from .policy.backoff import Backoff
     from .policy.budget import RetryBudget
     from .policy.failure import Failure
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .retrying import ReconnectPolicy, RetryPolicy
     from .sessions import probes
     from .sessions.connect import connect
+    from .sessions.event_stream import ServerSentEvent
     from .sessions.session import Session
     from .sessions.sessions import Sessions, sessions
     from .sessions.statistics import Statistics, StreamAttribute
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from .switches import set_testing
     from .telemetry import recent_failures
     from .transports.httpx import AsyncClient, ResilientTransport
+    from .transports.sse import EventSource, sse
     from .transports.wrap import wrap
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "ConnectionLost",
     "DeadlineExceeded",
     "Delivery",
+    "EventSource",
     "Failure",
     "Fatal",
     "Fate",
@@ -75,12 +79,14 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "Sent",
+    "ServerSentEvent",
     "Session",
     "SessionDown",
     "Sessions",
     "Statistics",
     "Stream",
     "StreamAttribute",
+    "asyncio_streams",
     "connect",
     "failure_of",
     "probes",
@@ -89,6 +95,7 @@ __all__ = [
     "sessions",
     "set_testing",
     "snapshot",
+    "sse",
     "wrap",
 ]
 
@@ -110,6 +117,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "events": ("Observer", "snapshot"),
     "policy.budget": ("RetryBudget",),
+    "net.asyncio_view": ("asyncio_streams",),
     "policy.backoff": ("Backoff",),
     "policy.failure": ("Failure",),
     "policy.fate": ("Fate",),
@@ -120,6 +128,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "retrying": ("ReconnectPolicy", "RetryPolicy"),
     "sessions": ("probes",),
     "sessions.connect": ("connect",),
+    "sessions.event_stream": ("ServerSentEvent",),
     "sessions.session": ("Session",),
     "sessions.sessions": ("Sessions", "sessions"),
     "sessions.statistics": ("Statistics", "StreamAttribute"),
@@ -127,6 +136,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "switches": ("set_testing",),
     "telemetry": ("recent_failures",),
     "transports.httpx": ("AsyncClient", "ResilientTransport"),
+    "transports.sse": ("EventSource", "sse"),
     "transports.wrap": ("wrap",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

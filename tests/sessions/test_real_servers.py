@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
 
     import trustme
 
@@ -80,7 +81,7 @@ def command(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
-async def read_reply(stream: BufferedByteStream) -> object:
+async def read_reply(stream: BufferedByteStream) -> Any:
     """One value of RESP2."""
     line = await stream.receive_until(b"\r\n", 10_000)
     kind, rest = line[:1], line[1:]
@@ -117,7 +118,7 @@ class Subscriber:
                 try:
                     while True:
                         reply = await read_reply(session.login)
-                        if isinstance(reply, list) and reply[0] == b"message":
+                        if reply[0] == b"message":
                             self.messages.append(reply[2])
                             if reply[2] == b"end":
                                 return
@@ -192,6 +193,7 @@ async def test_a_frozen_redis_is_found_by_the_heartbeat_and_the_session_is_back_
 async def test_a_path_that_is_cut_is_found_and_what_was_being_sent_is_accounted_for(
     story: Callable[[str], Story],
 ) -> None:
+    fate: list[holdwire.Fate] = []
     with lab() as net:
         with net.on(net.server):
             redis = redis_server(host=SERVER).start()
@@ -203,11 +205,10 @@ async def test_a_path_that_is_cut_is_found_and_what_was_being_sent_is_accounted_
                 async with anyio.create_task_group() as group:
                     group.start_soon(subscriber.run)
                     first = await subscriber.up()
-                    port = first._wire.facts()["local_port"]
+                    port = first._wire.facts().get("local_port")
                     assert port is not None
                     await anyio.to_thread.run_sync(net.drop_port, port)
                     tale.breaks()
-                    fate: list[holdwire.Fate] = []
 
                     async def send() -> None:
                         with pytest.raises(holdwire.HeartbeatLost) as raised:

@@ -1,0 +1,64 @@
+"""``Connection``: redis-py's asyncio connection over a stream of holdwire; give it as ``connection_class`` of a pool.
+
+redis-py keeps owning its connections: it pools them and connects them anew. What it gets are streams with keepalive,
+errors with their ``Failure``, and a ``heartbeat`` where it has none: while it listens for messages. Needs the package
+redis; asyncio only. Not responsible for commands: on a connection for them a heartbeat's answer would be taken for
+theirs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.asyncio.connection import Connection as RedisConnection
+
+from ..net.asyncio_view import asyncio_streams
+from ..policy.settings import Heartbeat
+from .connect import connect
+
+if TYPE_CHECKING:
+    from .sessions import StreamOptions
+
+__all__ = ["Connection", "heartbeat"]
+
+
+_MESSAGE: Final = b"redis-py-health-check"
+"""What redis-py sends and skips itself, in RESP2 and RESP3."""
+_NEVER: Final = 10**9
+
+
+def heartbeat(*, interval: float = 30.0, timeout: float = 20.0) -> Heartbeat:
+    """For connections of ``PubSub``: a PING whose answer redis-py's ``PubSub`` skips."""
+    return Heartbeat(
+        interval=interval,
+        timeout=timeout,
+        probe=b"*2\r\n$4\r\nPING\r\n$%d\r\n%s\r\n" % (len(_MESSAGE), _MESSAGE),
+        is_reply=lambda data: _MESSAGE in data or None,
+    )
+
+
+class Connection(RedisConnection):
+    """See the module.
+
+    Args:
+        heartbeat: For connections that listen: ``heartbeat()``, or None.
+        stream: Further arguments of ``holdwire.connect``, such as ``tls`` or ``profile``.
+        options: redis-py's own.
+    """
+
+    def __init__(
+        self, *, heartbeat: Heartbeat | None = None, stream: StreamOptions | None = None, **options: Any
+    ) -> None:
+        if heartbeat is not None:  # it makes PubSub skip the answers; redis-py itself is to ask nothing
+            options.setdefault("health_check_interval", _NEVER)
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType] - redis-py's types
+        self._stream_options: StreamOptions = {
+            "connect_timeout": self.socket_connect_timeout,
+            **(stream or {}),
+            "host": self.host,
+            "port": int(self.port),
+            "heartbeat": heartbeat,
+        }
+
+    async def _connect(self) -> None:
+        self._reader, self._writer = asyncio_streams(await connect(**self._stream_options))

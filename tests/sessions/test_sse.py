@@ -1,0 +1,236 @@
+"""Server-sent events: the format, and streams that come back without losing or repeating an event."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+import tenacity
+from hypothesis import given
+from hypothesis import strategies as st
+
+import holdwire
+from holdwire import ReconnectPolicy
+from holdwire.policy.stream_limit import StreamLimit
+from holdwire.sessions.event_stream import EventParser, ServerSentEvent
+from holdwire.transports.httpx2 import ResilientTransport as ResilientTransport2
+from tests.sessions.peers import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from anyio.abc import ByteStream
+
+QUICK = ReconnectPolicy(wait=tenacity.wait_fixed(0.01))
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+CLIENTS: dict[str, Callable[[], Any]] = {
+    "httpx": lambda: httpx.AsyncClient(trust_env=False),
+    "httpx-holdwire": lambda: httpx.AsyncClient(transport=holdwire.ResilientTransport()),
+    "httpx2-holdwire": lambda: httpx2.AsyncClient(transport=ResilientTransport2()),
+}
+
+leaks = pytest.mark.usefixtures("clean_runtime", "no_leaks")
+
+
+@pytest.fixture(params=list(CLIENTS))
+def make_client(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    return CLIENTS[request.param]
+
+
+class Events:
+    """A server that gives each connection the next script; keeps the ids that were asked for."""
+
+    def __init__(self, *scripts: Callable[[ByteStream], Awaitable[None]] | bytes) -> None:
+        self.scripts = list(scripts)
+        self.asked: list[str | None] = []
+        self.at: list[float] = []
+
+    async def __call__(self, stream: ByteStream) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += await stream.receive()
+        self.at.append(time.monotonic())
+        lines = head.decode().lower().split("\r\n")
+        ids = [line.partition(":")[2].strip() for line in lines if line.startswith("last-event-id:")]
+        self.asked.append(ids[0] if ids else None)
+        script = self.scripts.pop(0) if self.scripts else b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+        if isinstance(script, bytes):
+            await stream.send(script)
+        else:
+            await script(stream)
+
+
+async def collect(client: Any, url: str, **options: Any) -> list[str]:
+    options.setdefault("reconnect", QUICK)
+    async with holdwire.sse(client, url, **options) as events:
+        return [event.data async for event in events]
+
+
+@leaks
+async def test_a_stream_that_ends_comes_back_after_the_last_event_and_nothing_is_repeated(
+    make_client: Callable[[], Any],
+) -> None:
+    server = Events(
+        HEAD + b": hello\nid: 1\ndata: one\n\nid: 2\ndata: two\n\nid: 3\ndata: cut",
+        HEAD + b"id: 2\ndata: two\n\nid: 3\ndata: three\n\n",
+    )
+    async with serve(server) as port, make_client() as client:
+        assert await collect(client, f"http://127.0.0.1:{port}/") == ["one", "two", "three"]
+    assert server.asked == [None, "2", "3"]
+
+
+@leaks
+async def test_the_servers_retry_is_waited_for_and_204_stops() -> None:
+    server = Events(HEAD + b"retry: 400\ndata: a\n\n")
+    async with serve(server) as port, httpx.AsyncClient() as client:
+        assert await collect(client, f"http://127.0.0.1:{port}/") == ["a"]
+    assert 0.35 < server.at[1] - server.at[0] < 2
+
+
+@leaks
+async def test_a_silent_stream_is_given_up_and_another_follows(make_client: Callable[[], Any]) -> None:
+    async def silent(stream: ByteStream) -> None:
+        await stream.send(HEAD + b"id: 7\ndata: a\n\n")
+        await anyio.sleep_forever()
+
+    server = Events(silent)
+    async with serve(server) as port, make_client() as client:
+        with anyio.fail_after(5):
+            assert await collect(client, f"http://127.0.0.1:{port}/", idle=0.2) == ["a"]
+    assert server.asked == [None, "7"]
+    assert 0.2 <= server.at[1] - server.at[0] < 1
+
+
+async def _comments(stream: ByteStream) -> None:
+    await stream.send(HEAD)
+    while True:
+        await stream.send(b": still here\n\n")
+        await anyio.sleep(0.05)
+
+
+@leaks
+async def test_comments_are_life_and_no_progress() -> None:
+    server = Events(_comments)
+    async with serve(server) as port, httpx.AsyncClient() as client:
+        with anyio.move_on_after(0.8):
+            await collect(client, f"http://127.0.0.1:{port}/", idle=0.3)
+        assert len(server.asked) == 1, "comments keep the stream"
+        server.scripts.append(_comments)
+        with anyio.fail_after(5):
+            await collect(client, f"http://127.0.0.1:{port}/", idle=0.3, progress=0.4)
+        assert len(server.asked) == 3
+
+
+@leaks
+async def test_what_is_no_stream_of_events_is_an_error_and_503_is_tried_again() -> None:
+    async with httpx.AsyncClient() as client:
+        async with serve(Events(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")) as port:
+            with pytest.raises(httpx.HTTPStatusError):
+                await collect(client, f"http://127.0.0.1:{port}/")
+        html = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        async with serve(Events(html)) as port:
+            with pytest.raises(holdwire.RemoteProtocolError, match="text/html"):
+                await collect(client, f"http://127.0.0.1:{port}/")
+        busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        server = Events(busy, HEAD + b"data: a\n\n")
+        async with serve(server) as port:
+            assert await collect(client, f"http://127.0.0.1:{port}/") == ["a"]
+        with pytest.raises(httpx.UnsupportedProtocol):
+            await collect(client, "nothing://127.0.0.1/")
+
+
+@leaks
+async def test_a_server_that_is_away_is_waited_for_until_the_stop_rule_says_so() -> None:
+    async with serve(Events()) as port:
+        pass
+    policy = ReconnectPolicy(wait=tenacity.wait_fixed(0.01), stop=tenacity.stop_after_attempt(2))
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.ConnectError) as raised:
+            await collect(client, f"http://127.0.0.1:{port}/", reconnect=policy)
+    assert "2 failures in a row" in raised.value.__notes__[-1]
+
+
+@leaks
+async def test_leaving_the_block_closes_the_stream() -> None:
+    ended = anyio.Event()
+
+    async def endless(stream: ByteStream) -> None:
+        await stream.send(HEAD + b"data: a\n\n")
+        try:
+            await stream.receive()
+        finally:
+            ended.set()
+
+    async with serve(Events(endless)) as port, httpx.AsyncClient() as client:
+        async with holdwire.sse(client, f"http://127.0.0.1:{port}/") as events:
+            assert (await anext(events)).data == "a"
+        with anyio.fail_after(5):
+            await ended.wait()
+        with pytest.raises(StopAsyncIteration):
+            await anext(events)
+
+
+def parse(*chunks: bytes) -> list[ServerSentEvent]:
+    parser = EventParser()
+    return [event for chunk in chunks for event in parser.feed(chunk)]
+
+
+def test_the_examples_of_the_standard() -> None:
+    assert [event.data for event in parse(b"data: YHOO\ndata: +2\ndata: 10\n\n")] == ["YHOO\n+2\n10"]
+    events = parse(b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n")
+    assert [(event.data, event.id) for event in events] == [
+        ("first event", "1"),
+        ("second event", ""),
+        (" third event", ""),
+    ]
+    assert [event.data for event in parse(b"data\n\ndata\ndata\n\ndata:")] == ["", "\n"]
+    assert [event.data for event in parse(b"data:test\n\ndata: test\n\n")] == ["test", "test"]
+    assert parse(b'event: add\r\ndata: {"a": 1}\r\n\r\n')[0].json() == {"a": 1}
+    assert parse(b"\xef\xbb\xbfdata: bom\n\n")[0].data == "bom"
+    assert parse(b"id: a\0b\ndata: x\n\n")[0].id == "", "an id with a null is ignored"
+
+
+def test_an_event_without_end_is_refused() -> None:
+    parser = EventParser(max_size=100)
+    for _ in range(8):
+        parser.feed(b"data: 0123456789\n")
+    with pytest.raises(holdwire.RemoteProtocolError, match="larger than 100"):
+        parser.feed(b"data: 0123456789012345678901\ndata: 01234")
+
+
+@given(
+    st.lists(st.sampled_from(["data: ä", "data:b", "id: 1", "event: e", ": c", "retry: 10", "", "nonsense"])),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.data(),
+)
+def test_how_the_bytes_are_cut_makes_no_difference(lines: list[str], end: str, data: st.DataObject) -> None:
+    text = (end.join(lines) + end * 2).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert parse(*pieces, b": end\n") == parse(text, b": end\n")
+
+
+def test_the_limit_for_silence_is_learnt_from_the_servers_pauses() -> None:
+    limit = StreamLimit(idle=None, progress=None)
+    limit.begin(0.0)
+    assert limit.idle == 90
+    for at in (10.0, 10.1, 10.2, 20.0, 30.0):
+        limit.heard(at, events=False)
+    assert limit.idle == pytest.approx(30), "three times the median pause; bursts say nothing"
+    assert limit.left(40.0) == pytest.approx(20)
+    quick = StreamLimit(idle=None, progress=None)
+    quick.begin(0.0)
+    for at in range(1, 40, 2):
+        quick.heard(float(at), events=True)
+    assert quick.idle == 15, "never below"
+    exact = StreamLimit(idle=5, progress=8)
+    exact.begin(0.0)
+    exact.heard(4.0, events=False)
+    assert exact.left(7.0) == pytest.approx(1.0)
+    assert "only comments" in exact.reason
+    exact.heard(5.0, events=True)
+    assert "nothing was received for 5 s" in exact.reason
