@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,20 @@ EXTRAS: Final = ("cli", "http2", "httpx2", "socks")
 PHOENIX: Final = "arize-phoenix==20.26.1"
 INSTALL_SECONDS: Final = 180
 OPTIONAL: Final = ("cryptography", "h2", "httpcore2", "httpx2", "psutil", "pytest", "rich", "socksio", "trio")
+
+HTTPX: Final = "httpx-0.28.1"
+"""Whose tests the session ``downstream`` runs, with these, of the time when they were written."""
+HTTPX_TESTS_NEED: Final = (
+    "httpx[brotli,cli,http2,socks,zstd]==0.28.1",
+    "chardet==5.2.0",
+    "click<8.2",
+    "cryptography",
+    "pytest==8.3.4",
+    "pytest-timeout",
+    "trio",
+    "trustme",
+    "uvicorn==0.32.1",
+)
 
 # Run with the names of libraries that may be missing: anything else that cannot be imported is an error.
 IMPORT_PUBLIC_MODULES: Final = """
@@ -206,6 +221,33 @@ def _install_phoenix(session: nox.Session, folder: Path) -> bool:
             shutil.rmtree(folder, ignore_errors=True)
             return False
     return True
+
+
+def downstream(session: nox.Session) -> None:
+    """Httpx's own tests with holdwire swapped in, then with it switched off; arguments go to pytest.
+
+    The tests come out of httpx's source distribution, fetched when they are wanted; what deviates is listed and
+    explained in tests/downstream/swap.py.
+    """
+    sync(session, extras=("http2", "socks"))
+    session.install(*HTTPX_TESTS_NEED)
+    folder = Path(session.create_tmp())
+    distribution = folder / f"{HTTPX}.tar.gz"
+    if not distribution.exists():
+        session.install("pip", "hatchling", "hatch-fancy-pypi-readme")
+        name, version = HTTPX.split("-")
+        only_source = ("--no-deps", "--no-build-isolation", "--no-binary=:all:")
+        session.run("python", "-m", "pip", "download", "-q", *only_source, f"--dest={folder}", f"{name}=={version}")
+    shutil.rmtree(folder / HTTPX, ignore_errors=True)
+    with tarfile.open(distribution) as archive:
+        archive.extractall(folder, filter="data")
+    shutil.rmtree(folder / HTTPX / "httpx")  # the installed one is tested
+    plugins = str(Path("tests/downstream").resolve())
+    session.chdir(folder / HTTPX)
+    command = ("python", "-m", "pytest", "-p", "swap", "-q", "-m", "not network", "--timeout=60", *session.posargs)
+    ignored = ("-W", "ignore::pytest.PytestUnraisableExceptionWarning")  # one of httpx's own on trio
+    session.run(*command, *ignored, env={"PYTHONPATH": plugins})
+    session.run(*command, *ignored, env={"PYTHONPATH": plugins, "HOLDWIRE": "off"})
 
 
 @nox.session(default=False)
