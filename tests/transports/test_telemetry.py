@@ -161,6 +161,53 @@ async def test_a_request_that_is_lost_is_an_error_with_a_message_that_helps(
     assert memory.number("holdwire.requests", holdwire__outcome="failed") == 1
 
 
+async def test_under_global_instrumentation_the_trace_is_the_same(server: ChaosServer, memory: Memory) -> None:
+    from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+
+    HTTPXClientInstrumentor().instrument(tracer_provider=memory.tracers)
+    try:
+        async with client(server) as http:
+            await http.get("/warm-up")
+            server.script("response:0 rst", path="/again")
+            assert (await http.get("/again")).status_code == 200
+    finally:
+        HTTPXClientInstrumentor().uninstrument()
+    _, request = client_spans(memory)
+    (failure,) = failures(memory)
+    assert failure.parent is not None
+    assert request.context is not None
+    assert failure.parent.span_id == request.context.span_id
+    assert request.status.status_code is StatusCode.UNSET
+    inside = [span.name for span in memory.spans if span.parent and span.parent.span_id == request.context.span_id]
+    assert len(inside) == 2  # the failed attempt, and the connection that the retry opened
+    assert any(name.startswith("HTTP connection_setup") for name in inside)
+
+
+@pytest.mark.parametrize("client_first", [False, True])
+async def test_instrumented_globally_and_by_itself_is_said_once_by_the_transport(
+    server: ChaosServer,
+    memory: Memory,
+    caplog: pytest.LogCaptureFixture,
+    client_first: bool,  # noqa: FBT001
+) -> None:
+    from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+
+    http = client(server)
+    if client_first:
+        HTTPXClientInstrumentor.instrument_client(http, tracer_provider=memory.tracers)
+    HTTPXClientInstrumentor().instrument(tracer_provider=memory.tracers)
+    try:
+        async with http:
+            if not client_first:
+                HTTPXClientInstrumentor.instrument_client(http, tracer_provider=memory.tracers)
+            await http.get("/x")
+            await http.get("/y")
+    finally:
+        HTTPXClientInstrumentor().uninstrument()
+    assert len(client_spans(memory)) == 4
+    assert caplog.text.count("each request makes two CLIENT spans") == 1
+
+
 # --- in the background ---
 
 

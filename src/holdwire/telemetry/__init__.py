@@ -7,7 +7,7 @@ API only. Not responsible for finding or classifying failures.
 from __future__ import annotations
 
 from .default import default_observer, instrument, recent_failures, uninstrument
-from .instrumentation import Instrumented, instrument_client, instrumentation_of
+from .instrumentation import Instrumented, instrument_client, instrumentation_of, warn_if_doubled
 from .log import LogObserver
 from .observer import OpenTelemetryObserver
 from .ring import RecentFailures
@@ -25,4 +25,5 @@ __all__ = [
     "recent_failures",
     "settle",
     "uninstrument",
+    "warn_if_doubled",
 ]

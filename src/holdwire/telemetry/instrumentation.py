@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["Instrumented", "family_of", "instrument_client", "instrumentation_of"]
+__all__ = ["Instrumented", "family_of", "instrument_client", "instrumentation_of", "warn_if_doubled"]
 
 logger = logging.getLogger("holdwire")
 
 _INSTRUMENTORS: Final = {"httpx": "HTTPXClientInstrumentor", "httpx2": "HTTPX2ClientInstrumentor"}
 _METHOD: Final = "handle_async_request"
+_OURS: Final = __name__.partition(".")[0]
+_DOUBLED: Final = (
+    "a client is instrumented globally and by itself: each request makes two CLIENT spans. "
+    "Use either HTTPXClientInstrumentor().instrument() or instrument_client(client)"
+)
 
 
 class Instrumented(enum.Flag):
@@ -46,15 +51,31 @@ def instrumentation_of(client: object) -> Instrumented:
     family_of(client)
     found = Instrumented.NOT
     for transport in _transports(client):
-        own = vars(transport).get(_METHOD)
-        if own is not None:
-            found |= Instrumented.PER_CLIENT
-        reached = getattr(type(transport), _METHOD, None) if own is None else getattr(own, "__wrapped__", None)
-        if hasattr(reached, "__wrapped__"):
-            found |= Instrumented.GLOBALLY
+        found |= _of_transport(transport)
     if getattr(client, "_is_instrumented_by_opentelemetry", False):
         found |= Instrumented.PER_CLIENT
     return found
+
+
+def _of_transport(transport: object) -> Instrumented:
+    found = Instrumented.NOT
+    own = vars(transport).get(_METHOD)
+    if own is not None:
+        found |= Instrumented.PER_CLIENT
+    reached = getattr(type(transport), _METHOD, None) if own is None else getattr(own, "__wrapped__", None)
+    passes_on = (getattr(reached, "__module__", None) or "").startswith(f"{_OURS}.")  # to what its base has by then
+    classes = type(transport).__mro__ if passes_on else ()
+    if hasattr(reached, "__wrapped__") or any(hasattr(vars(one).get(_METHOD), "__wrapped__") for one in classes):
+        found |= Instrumented.GLOBALLY
+    return found
+
+
+def warn_if_doubled(transport: object) -> bool:
+    """Say it if every request through ``transport`` makes two CLIENT spans; whether it does."""
+    doubled = _of_transport(transport) is Instrumented.GLOBALLY | Instrumented.PER_CLIENT
+    if doubled:
+        logger.warning(_DOUBLED)
+    return doubled
 
 
 def instrument_client(
@@ -71,10 +92,7 @@ def instrument_client(
     """
     before = instrumentation_of(client)
     if before is Instrumented.GLOBALLY | Instrumented.PER_CLIENT:
-        logger.warning(
-            "a client is instrumented globally and by itself: each request makes two CLIENT spans. "
-            "Use either HTTPXClientInstrumentor().instrument() or instrument_client(client)"
-        )
+        logger.warning(_DOUBLED)
     if before is not Instrumented.NOT:
         return before
     name = _INSTRUMENTORS[family_of(client)]

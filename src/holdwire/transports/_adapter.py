@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextvars
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConnectFailed, HoldwireError, UnsupportedProtocol
 from ..http.messages import Origin, Request, Timeouts
 from ..net.wire import Wire
+from ..telemetry import warn_if_doubled
 from ._body import body_of
 from ._checks import check_options
 from ._stream import NetworkStream
@@ -47,10 +49,12 @@ class CoreResponse:
 
 
 class Adapter:
-    """See the module."""
+    """See the module. ``transport`` is what it works for, and is looked at for double instrumentation only."""
 
-    def __init__(self, family: Family, client: HttpClient) -> None:
+    def __init__(self, family: Family, client: HttpClient, transport: object) -> None:
         self.client = client
+        self._transport = weakref.ref(transport)
+        self._is_doubled = False
         self._family = family
         self._origins: dict[tuple[tuple[bytes, bytes, int | None], str | None], Origin] = {}
 
@@ -150,6 +154,8 @@ class Adapter:
             raise ConnectFailed(f"the URL's port {port} does not exist: ports go from 1 to {_LAST_PORT}")
         if len(self._origins) >= _ORIGINS_LIMIT:
             self._origins.clear()
+        if not self._is_doubled:  # looked at seldom, said once
+            self._is_doubled = warn_if_doubled(self._transport())
         origin = self._origins[place, server_name] = Origin(scheme, host, port, server_name)
         return origin
 

@@ -108,7 +108,7 @@ class Resilient:
             )
             return
         self._client = HttpClient(settings)
-        self._pool = Adapter(family, self._client)
+        self._pool = Adapter(family, self._client, self)
 
     async def handle_async_request(self, request: Any) -> Any:
         """As ``AsyncHTTPTransport.handle_async_request``."""
