@@ -35,7 +35,7 @@ def _libssl() -> Any:
 
 
 def _pointer(tls: ssl.SSLSocket | ssl.SSLObject) -> ctypes.c_void_p:
-    inner = tls._sslobj  # type: ignore[union-attr]
+    inner: Any = getattr(tls, "_sslobj")  # noqa: B009 - not in the stubs of both classes
     return ctypes.c_void_p.from_address(id(inner) + _SSL_OFFSET)
 
 

@@ -30,7 +30,7 @@ from holdwire.tls.stream import TLSStream
 from tests.net_helpers import until_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncGenerator, Generator
 
 Pair: TypeAlias = tuple[ByteStream, ByteStream]
 Maker: TypeAlias = Callable[[], Awaitable[Pair]]
@@ -157,7 +157,7 @@ async def trio_check_two_way(maker: Maker, clogged: Maker | None = None) -> None
 
 
 @asynccontextmanager
-async def _both(maker: Maker) -> AsyncIterator[Pair]:
+async def _both(maker: Maker) -> AsyncGenerator[Pair]:
     """A pair that is closed forcefully at the end."""
     pair = await maker()
     async with AsyncExitStack() as stack:

@@ -62,10 +62,10 @@ class Row:
     """Which of our system calls fail from then on. Of ``recv`` the first one is the look before the request."""
     body: bytes = BODY
     schemes: tuple[str, ...] = ("plain", "tls")
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict[str, Any])
     """Of the span, beside those that follow from the fields above."""
-    tls_attributes: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
+    tls_attributes: dict[str, Any] = field(default_factory=dict[str, Any])
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
     """Of the transport."""
 
 

@@ -18,7 +18,7 @@ from holdwire.tls.context import ascii_name, offer_protocols, prepare
 from holdwire.tls.session import SessionCache
 from holdwire.tls.stream import TLSStream
 from tests.net_helpers import clean_runtime
-from tests.tls_helpers import VERSIONS, Contexts, secure, socket_streams
+from tests.tls_helpers import VERSIONS, Contexts, secure, socket_streams, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +164,7 @@ class TestFailedHandshakes:
         stranger = Contexts(ssl.create_default_context(), contexts.server)
         lower = socket_streams()
         told: list[Failure | None] = []
+        ours: list[Failure | None] = []
 
         async def server() -> None:
             try:
@@ -175,11 +176,13 @@ class TestFailedHandshakes:
                 told.append(exc.failure)
             lower[1].abort()
 
-        async with anyio.create_task_group() as group:
-            group.start_soon(server)
+        async def client() -> None:
             with pytest.raises(ConnectFailed) as caught:
                 await TLSStream.connect(lower[0], context=stranger.client, server_hostname="localhost")
-        failure = caught.value.failure
+            ours.append(caught.value.failure)
+
+        await together(server, client)
+        failure = ours[0]
         assert failure is not None
         assert (failure.kind, failure.phase) == (Kind.CERTIFICATE_INVALID, Phase.TLS_HANDSHAKE)
         assert failure.tls is not None

@@ -490,6 +490,9 @@ class TestReceiving:
     async def test_the_loop_learns_of_the_descriptor_once_and_not_for_each_exchange(self, contexts: Contexts) -> None:
         client, server = await pair(contexts)
         added: list[int] = []
+        lower: Any = client.lower
+        channel = lower._channel
+        real = channel._loop
 
         class Loop:
             def __getattr__(self, name: str) -> object:
@@ -499,8 +502,7 @@ class TestReceiving:
                 added.append(fd)
                 real.add_reader(fd, callback)
 
-        channel: Any = client.lower._channel  # type: ignore[union-attr]
-        real, channel._loop = channel._loop, Loop()
+        channel._loop = Loop()
         async with anyio.create_task_group() as group:
 
             async def echo() -> None:

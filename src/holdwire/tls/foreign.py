@@ -49,8 +49,8 @@ class ForeignWire(Wire):
         self.requests = 0
         self.opened_at = self.last_read = self.last_write = time.monotonic()
         address: Any = stream.extra(SocketAttribute.remote_address, None)  # noqa: S610 - anyio's, not Django's
-        self.peer = address[0] if isinstance(address, tuple) else address
-        self.host = host or self.peer or "the stream beneath"
+        self.peer: str | None = _host_of(address)
+        self.host: str = host or self.peer or "the stream beneath"
         self.port = port
         self._carry = b""
         self._waits = 0
@@ -245,4 +245,12 @@ class ForeignWire(Wire):
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return self.stream.extra_attributes
+        stream: Any = self.stream  # anyio leaves the keys and values of the mapping open
+        attributes: Mapping[Any, Callable[[], Any]] = stream.extra_attributes
+        return attributes
+
+
+def _host_of(address: Any) -> str | None:  # noqa: ANN401 - what anyio's streams tell: a host and a port, or a path
+    if isinstance(address, str):
+        return address
+    return None if address is None else str(address[0])
