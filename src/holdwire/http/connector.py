@@ -151,17 +151,21 @@ class Connector:
             wire = await self._pass_proxy(proxy, wire, request, deadline, steps)
         if not origin.secure:
             return wire
-        return await self._secure(
-            wire,
-            request,
-            context=self._tls_context(),
-            name=origin.server_name or origin.host,
-            protocols=self._protocols(origin),
-            phase=Phase.TLS_HANDSHAKE,
-            prefix="connection" if proxy is None else "socks" if proxy.is_socks else "proxy",
-            deadline=deadline,
-            steps=steps,
-        )
+        try:
+            return await self._secure(
+                wire,
+                request,
+                context=self._tls_context(),
+                name=origin.server_name or origin.host,
+                protocols=self._protocols(origin),
+                phase=Phase.TLS_HANDSHAKE,
+                prefix="connection" if proxy is None else "socks" if proxy.is_socks else "proxy",
+                deadline=deadline,
+                steps=steps,
+            )
+        except ConnectFailed as exc:
+            exc.address_left = proxy is None and dialled.address_left
+            raise
 
     async def _pass_proxy(
         self, proxy: Proxy, wire: Wire, request: Request, deadline: float | None, steps: list[SetupStep]
