@@ -223,8 +223,9 @@ def _install_phoenix(session: nox.Session, folder: Path) -> bool:
     return True
 
 
+@nox.session(default=False)
 def downstream(session: nox.Session) -> None:
-    """Httpx's own tests with holdwire swapped in, then with it switched off; arguments go to pytest.
+    """The tests of httpx itself with holdwire swapped in, then with it switched off; arguments go to pytest.
 
     The tests come out of httpx's source distribution, fetched when they are wanted; what deviates is listed and
     explained in tests/downstream/swap.py.
@@ -248,6 +249,13 @@ def downstream(session: nox.Session) -> None:
     ignored = ("-W", "ignore::pytest.PytestUnraisableExceptionWarning")  # one of httpx's own on trio
     session.run(*command, *ignored, env={"PYTHONPATH": plugins})
     session.run(*command, *ignored, env={"PYTHONPATH": plugins, "HOLDWIRE": "off"})
+
+
+@nox.session(default=False)
+def sdks(session: nox.Session) -> None:
+    """The openai, anthropic and mcp SDKs on holdwire, against a local server; arguments go to pytest."""
+    sync(session, "sdk")
+    session.run("python", "-m", "pytest", "tests/integration/test_sdks.py", *session.posargs)
 
 
 @nox.session(default=False)
