@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -76,7 +78,15 @@ class Asked:
         self.number = number
         self.fresh = fresh
         self.scope = anyio.CancelScope()
+        self.task: asyncio.Task[Any] | None = None
         self.connection: FakeConnection | None = None
+
+    def cancel(self, *, natively: bool) -> None:
+        """Give up; natively even where an answer has come and the task has not run since."""
+        if natively and self.task is not None:
+            self.task.cancel()
+        else:
+            self.scope.cancel()
 
 
 class World:
@@ -119,7 +129,8 @@ class World:
         self.asked.append(asked)
 
         async def run() -> None:
-            with asked.scope:
+            asked.task = asyncio.current_task()
+            with asked.scope, contextlib.suppress(asyncio.CancelledError):
                 try:
                     connection = await self.pool.acquire(Attempt(asked.request), fresh=fresh, look=look)
                 except HoldwireError:
@@ -167,11 +178,7 @@ class World:
     @property
     def waiting(self) -> list[Asked]:
         dialling = [request for *_, request in self.dials]
-        return [
-            asked
-            for asked in self.asked
-            if asked.connection is None and not asked.scope.cancel_called and asked.request not in dialling
-        ]
+        return [asked for asked in self.asked if asked.connection is None and asked.request not in dialling]
 
     def finish(self, index: int, *, dead: bool = False) -> None:
         if held := self.holding:
@@ -194,8 +201,8 @@ class World:
     def cancel(self, index: int) -> None:
         candidates = [asked for asked in self.asked if asked.connection is None]
         if candidates:
-            asked = candidates[index % len(candidates)]
-            asked.scope.cancel()
+            asked = candidates[index // 2 % len(candidates)]
+            asked.cancel(natively=not index % 2)
             self.asked.remove(asked)
 
     def dial(self, index: int, *, succeeds: bool) -> None:
