@@ -100,8 +100,8 @@ async def test_a_get_whose_replacement_cannot_be_had_keeps_its_connection_and_is
         await client.get(bench.url)
         bench.net.drop_all()
         bench.connection(client).idle_since -= 31  # found after one second
+        responses: list[httpx.Response] = []
         async with anyio.create_task_group() as group:
-            responses: list[httpx.Response] = []
 
             async def get() -> None:
                 responses.append(await client.get(f"{bench.url}/again", timeout=httpx.Timeout(30, connect=0.5)))
@@ -122,8 +122,8 @@ async def test_a_post_over_a_path_that_died_waits_and_is_executed_once_when_the_
         await client.get(bench.url)
         bench.cut(client)
         bench.connection(client).idle_since -= 31  # found after one second
+        responses: list[httpx.Response] = []
         async with anyio.create_task_group() as group:
-            responses: list[httpx.Response] = []
 
             async def post() -> None:
                 responses.append(await client.post(f"{bench.url}/order", content=b"1"))

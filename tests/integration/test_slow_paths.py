@@ -133,8 +133,7 @@ async def test_a_reader_that_pauses_for_three_times_the_user_timeout_loses_no_co
 
             async with anyio.create_task_group() as group:
                 group.start_soon(look_meanwhile)
-                response = await client.post(reader.url, content=bytes(size))
-            assert response.status_code == 200
+                (await client.post(reader.url, content=bytes(size))).raise_for_status()
             await anyio.sleep(0.6)  # the next look
             assert lifted == [0]
             assert effective(raw_socket(transport)).dead_after == 5, "armed again"

@@ -105,7 +105,7 @@ class World:
         self.asked: list[Asked] = []
         self.dials: list[tuple[anyio.Event, list[bool], Request]] = []
         self.made: list[FakeConnection] = []
-        self.spares = 0
+        self.spared = False
 
     # --- what the pool sees ---
 
@@ -143,7 +143,10 @@ class World:
                     assert all(other.connection is not connection for other in self.asked), "it is taken"
                 if fresh:
                     assert connection.served == 0
-                asked.connection = connection
+                if asked in self.asked:
+                    asked.connection = connection
+                else:  # it was cancelled when it had its connection already
+                    connection.done()
 
         self.group.start_soon(run)
 
@@ -154,13 +157,11 @@ class World:
         asked = held[index % len(held)]
 
         async def run() -> None:
-            self.spares += 1
+            self.spared = True
             try:
                 spare = await self.pool.open_spare(Attempt(asked.request), wanted=lambda: asked.connection is not None)
             except HoldwireError:
                 return
-            finally:
-                self.spares -= 1
             if spare is not None:
                 if isinstance(spare, Shared):
                     self.pool.give_back(spare)
@@ -206,12 +207,13 @@ class World:
             self.asked.remove(asked)
 
     def dial(self, index: int, *, succeeds: bool) -> None:
-        if self.dials:
-            event, outcome, request = self.dials[index % len(self.dials)]
+        undecided = [dial for dial in self.dials if not dial[0].is_set()]
+        if undecided:
+            event, outcome, request = undecided[index % len(undecided)]
             outcome.extend([True] * succeeds)
             event.set()
             if not succeeds:
-                self.asked = [asked for asked in self.asked if asked.request is not request]
+                self.asked = [asked for asked in self.asked if asked.request is not request or asked.connection]
 
     # --- what must be ---
 
@@ -219,7 +221,7 @@ class World:
         pool = self.pool
         connections = pool.connections
         assert pool.size == len(connections) + len(self.dials)
-        assert pool.size <= self.limit + (self.spares > 0), "more than allowed"
+        assert pool.size <= self.limit + self.spared, "more than allowed"
         idle = list(pool._by_idleness)
         for asked in self.waiting:
             usable = [one for one in idle if one.origin == asked.request.origin and not asked.fresh]

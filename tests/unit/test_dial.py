@@ -136,7 +136,7 @@ async def test_where_no_address_works_the_missing_family_is_not_what_counts(monk
         await dial("service.test", 9, keepalive=None)
     error = caught.value
     assert [failure.peer for failure in error.failures] == ["2001:db8::1", "127.0.0.8", "127.0.0.9"]
-    assert error.failure is error.failures[1]
+    assert error.failure is list(error.failures)[1]
     assert "ECONNREFUSED" in str(error)
     assert "2001:db8::1 ENETUNREACH, 127.0.0.9 ECONNREFUSED" in str(error)
     assert sum(step.failure is not None for step in error.steps) == 3, "one failure for each address"

@@ -116,7 +116,8 @@ class Lacking(socket.socket):
 def test_an_option_that_the_kernel_lacks_is_said_once_and_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "_missing", set())
+    missing: set[str] = set()
+    monkeypatch.setattr(module, "_missing", missing)
     caplog.set_level(logging.INFO, "holdwire")
     with Lacking() as sock:
         apply(sock, Keepalive())

@@ -6,7 +6,6 @@ import gc
 import time
 import weakref
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -101,9 +100,12 @@ class Bench:
         self.opened: list[FakeConnection] = []
         self.fail: Callable[[], Exception] | None = None
         self.gate: anyio.Event | None = None
-        observers = Observers([SimpleNamespace(on_event=self.events.append)])
+        observers = Observers([self])
         self.sharable = False
         self.pool = Pool(self.connect, limits=PoolLimits(**limits), sharable=lambda _: self.sharable, notify=observers)
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
 
     async def connect(self, attempt: Attempt) -> HttpConnection:
         if self.gate is not None:

@@ -379,7 +379,7 @@ class Pool:
             state.connecting += 1
             return await self._open(attempt, state)
         async with self._beyond_limit:
-            if self._closed or not wanted():
+            if self._closed or self._count > self._max or not wanted():
                 return None
             self._count += 1
             state.connecting += 1
