@@ -18,6 +18,7 @@ import hpack
 from anyio.streams.tls import TLSAttribute, TLSStream
 from h2.errors import ErrorCodes
 from hyperframe.frame import (
+    ContinuationFrame,
     DataFrame,
     Frame,
     GoAwayFrame,
@@ -81,14 +82,18 @@ class Connection:
         self._lock = anyio.Lock()
         self._encoder = hpack.Encoder()
         self._decoder = hpack.Decoder()
+        self._block = b""
+        self._ends = False
 
     # --- saying things ---
 
     async def send(self, *frames: Frame | bytes) -> None:
         data = b"".join(frame if isinstance(frame, bytes) else frame.serialize() for frame in frames)
         async with self._lock:
-            with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            try:
                 await self.stream.send(data)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                self.closed.set()
 
     async def settings(self, **values: int) -> None:
         numbers = {"streams": MAX_CONCURRENT_STREAMS, "window": INITIAL_WINDOW_SIZE}
@@ -193,8 +198,14 @@ class Connection:
             await self.send(SettingsFrame(0, flags=["ACK"]))
         elif isinstance(frame, PingFrame) and "ACK" not in frame.flags and self.answers_pings:
             await self.send(PingFrame(0, frame.opaque_data, flags=["ACK"]))
-        elif isinstance(frame, HeadersFrame):
-            fields = [(str(name), str(value)) for name, value in self._decoder.decode(frame.data)]
+        elif isinstance(frame, HeadersFrame | ContinuationFrame):
+            self._block += frame.data
+            if isinstance(frame, HeadersFrame):
+                self._ends = "END_STREAM" in frame.flags
+            if "END_HEADERS" not in frame.flags:
+                return
+            fields = [(str(name), str(value)) for name, value in self._decoder.decode(self._block)]
+            self._block = b""
             self.requests[frame.stream_id] = Received(frame.stream_id, fields)
         elif isinstance(frame, DataFrame):
             self.requests[frame.stream_id].body += frame.data
@@ -203,7 +214,7 @@ class Connection:
                     WindowUpdateFrame(0, frame.flow_controlled_length),
                     WindowUpdateFrame(frame.stream_id, frame.flow_controlled_length),
                 )
-        if "END_STREAM" in frame.flags:
+        if "END_STREAM" in frame.flags or (isinstance(frame, ContinuationFrame) and self._ends):
             request = self.requests[frame.stream_id]
             request.complete = True
             self.server.seen.append(request.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import socket
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -194,3 +195,28 @@ async def test_no_ping_at_all_where_the_heartbeat_is_switched_off() -> None:
             await client.get(f"{server.url}/x", timeout=httpx.Timeout(5, read=0.2))
         await anyio.sleep(0.1)
         assert server.connections[0].frames(PingFrame) == []
+
+
+async def test_a_peer_that_reads_nothing_for_longer_than_a_heartbeat_is_not_killed() -> None:
+    async def slow_reader(connection: Connection) -> None:
+        await connection.settings(streams=100, window=2**30)
+        await connection.open_window(0, 2**30)
+        connection.stop_reading()
+
+    watch = Watch()
+    small = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)]
+    async with (
+        serve(greet=slow_reader) as server,
+        client_of(watch, heartbeat=beat(0.2), socket_options=small) as client,
+    ):
+        quick(client)
+        async with anyio.create_task_group() as group:
+
+            async def post() -> None:
+                response = await client.post(f"{server.url}/x", content=b"x" * 2**21, timeout=None)
+                assert response.status_code == 200
+
+            group.start_soon(post)
+            await anyio.sleep(2.5 * (0.2 + TIMEOUT))
+            server.connections[0].paused.set()
+    assert (watch.kinds, len(server.connections)) == ([], 1)
