@@ -113,6 +113,8 @@ async def test_a_recovered_request_is_one_client_span_with_its_failure_inside_an
     assert told["holdwire.retry.decision"] == "retried"
     setups = [span for span in memory.spans if span.name.startswith("HTTP connection_setup")]
     assert [span.status.status_code for span in setups] == [StatusCode.UNSET] * 2
+    assert setups[0].context is not None
+    assert [link.context.span_id for link in request.links] == [setups[0].context.span_id]  # another request's child
     assert memory.number("holdwire.requests", holdwire__outcome="recovered") == 1
 
 

@@ -6,14 +6,16 @@ the step that failed, which ``ConnectionSetUp`` made just before; a failure insi
 request's span; one outside any request a root span with links to the connection's set-up and to its last request.
 
 Invariants: one failure is one span with status ERROR, and only the outcome of a whole episode (set-up, reconnect)
-may be ERROR beside it; a request's own span is never touched, but for a link to the set-up it caused; what a sampler
-decided against costs no attributes; a storm makes a bounded number of spans. Not responsible for metrics or logs.
+may be ERROR beside it; a request's own span is never touched, but for links to set-ups: of a connection that failed
+under it and that another request had opened, and with ``"root"`` of the one it caused (a link for each request that
+goes well would cost ten times what telemetry may cost it); what a sampler decided against costs no attributes; a storm
+makes a bounded number of spans. Not responsible for metrics or logs.
 """
 
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, Status, StatusCode
@@ -79,8 +81,8 @@ class Spans:
         self._peer_hash_key = peer_hash_key
         self._failures = Limiter()
         self._episodes = Limiter()
-        self._setups: dict[str, SpanContext] = {}
-        self._ended: dict[str, SpanContext] = {}
+        self._setups: dict[str, _SetUp] = {}
+        self._ended: dict[str, _SetUp] = {}
         self._steps: weakref.WeakKeyDictionary[SetupStep, SpanContext] = weakref.WeakKeyDictionary()
 
     def write(self, event: Event, request: Context | None, last: Context | None) -> None:
@@ -133,12 +135,21 @@ class Spans:
         span = self._start(span_name(failure), parent, attributes, event.began, event.ended, links)
         span.set_status(Status(StatusCode.ERROR, sentence(failure.kind, failure.phase)))
         span.end(event.ended)
+        if request is not None and failure.reused and failure.connection_id is not None:
+            self._link_request(request, failure.connection_id)
+
+    def _link_request(self, request: Context, connection_id: str) -> None:
+        """Have the request's span point to the set-up of the connection that failed, unless that is its own child."""
+        caller = trace.get_current_span(request)
+        setup = self._setups.get(connection_id) or self._ended.get(connection_id)
+        if setup is not None and caller.is_recording() and setup.opener != caller.get_span_context().span_id:
+            caller.add_link(setup.span)
 
     def _background_links(self, connection_id: str | None, last: Context | None) -> list[Link]:
         setup = None
         if connection_id is not None:
             setup = self._setups.get(connection_id) or self._ended.get(connection_id)
-        return _links(setup, span_context(last))
+        return _links(None if setup is None else setup.span, span_context(last))
 
     # --- setting up ---
 
@@ -150,7 +161,9 @@ class Spans:
         span = self._start(name, parent, _setup_attributes(event), event.began, event.ended)
         found = span.get_span_context()
         if found.is_valid and event.connection_id is not None:
-            _keep(self._setups, event.connection_id, found, _MAX_CONNECTIONS)
+            opener = span_context(request)
+            made = _SetUp(found, None if opener is None else opener.span_id)
+            _keep(self._setups, event.connection_id, made, _MAX_CONNECTIONS)
         if self._setup_roots and request is not None:
             caller = trace.get_current_span(request)
             if caller.is_recording():
@@ -264,7 +277,14 @@ def _setup_attributes(event: ConnectionSetUp) -> Attributes:
     return attributes
 
 
-def _keep(among: dict[str, SpanContext], connection_id: str, found: SpanContext, limit: int) -> None:
+class _SetUp(NamedTuple):
+    """The span of a connection's set-up, and the id of the span of the request that caused it."""
+
+    span: SpanContext
+    opener: int | None
+
+
+def _keep(among: dict[str, _SetUp], connection_id: str, found: _SetUp, limit: int) -> None:
     if len(among) >= limit:
         among.pop(next(iter(among)), None)
     among[connection_id] = found
