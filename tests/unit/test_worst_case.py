@@ -83,6 +83,12 @@ def test_a_row_of_the_page_is_true(what: str, ended: Outcome, settings: dict[str
     assert (attempts, round(pauses, 1)) == (int(row["attempts"]), float(row["pauses"]))
 
 
+@pytest.mark.parametrize("rounds", [None, 10])
+def test_a_host_with_ever_one_more_address_is_not_tried_for_ever(rounds: int | None) -> None:
+    attempts, _ = worst(replace(REFUSED, other_address_left=True), connect_rounds=rounds)
+    assert attempts == 5
+
+
 def test_every_row_of_the_page_has_a_case() -> None:
     rows = [row["what"] for row in ROW.finditer(PAGE.read_text())]
     assert len(rows) == len(CASES)
