@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 import holdwire
+from holdwire.http.client import HttpClient
 from holdwire.switches import is_off
-from holdwire.transports._adapter import Adapter
 from holdwire.transports.httpx import ResilientTransport
 
 _POOL = "it looks at transport._pool for httpcore's own proxy class and its _proxy_url; holdwire has a pool of its own"
@@ -42,7 +42,7 @@ async def _counted(self: Any, request: Any) -> Any:
     return await _send(self, request)
 
 
-_send = Adapter.handle_async_request
+_send = HttpClient.send
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     protocols = importlib.import_module("uvicorn.config").HTTP_PROTOCOLS
     protocols["auto"] = protocols["h11"]  # httptools, which we bring, writes headers in another case
     for owner, name, value in (
-        (Adapter, "handle_async_request", _counted),
+        (HttpClient, "send", _counted),
         (httpx, "AsyncHTTPTransport", ResilientTransport),
         (importlib.import_module("httpx._client"), "AsyncHTTPTransport", ResilientTransport),
     ):
