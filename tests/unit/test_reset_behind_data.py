@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -10,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from holdwire.errors import ConnectionLost
 from holdwire.net.wire import Look
-from tests.net_helpers import clean_runtime, reset
+from tests.net_helpers import clean_runtime, reset, until_blocked
 from tests.net_helpers import stream_pair as pair
 
 if TYPE_CHECKING:
@@ -67,3 +68,23 @@ async def test_a_reset_right_behind_the_data_is_told_to_who_watches(pair: Pair) 
         await noticed.wait()
     assert stream.failure is not None
     assert stream.failure.errno_name == "ECONNRESET"
+
+
+async def test_an_answer_to_an_upload_is_read_and_then_the_reset_right_behind_it(pair: Pair) -> None:
+    stream, peer = pair()
+    peer.send(b"x")
+    assert await stream.read(10, 5) == b"x"  # the loop knows the descriptor
+    size = 8 * 2**20
+
+    async def upload() -> None:
+        with suppress(ConnectionLost):  # room and input come at once: which is seen first is the loop's affair
+            assert await stream.write(bytes(size), 5, until_input=True) < size
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(upload)
+        await until_blocked()
+        peer.send(b"413")
+        reset(peer)
+    assert await stream.read(10, 5) == b"413"
+    with pytest.raises(ConnectionLost, match="ECONNRESET"):
+        await stream.read(10, 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,7 +14,7 @@ from holdwire.net.dial import dial_unix
 from holdwire.net.wire import Look
 from holdwire.policy.kind import Kind
 from holdwire.policy.phase import Phase
-from tests.net_helpers import clean_runtime, reset, stream_pair, until_blocked
+from tests.net_helpers import clean_runtime, reset, stream_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,65 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["clean_runtime", "stream_pair"]
 
 pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
-
-
-class TestAResetThatComesTogetherWithData:
-    """uvloop forgets a descriptor that shows an error: what comes after the data must be noticed all the same."""
-
-    async def exchanged(self, stream: SocketStream, peer: socket.socket) -> None:
-        """So that the loop knows the descriptor."""
-        peer.send(b"x")
-        assert await stream.read(10, 5) == b"x"
-
-    async def test_the_next_read_fails_with_the_errno(
-        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
-    ) -> None:
-        stream, peer = stream_pair()
-        await self.exchanged(stream, peer)
-        peer.send(b"last")
-        reset(peer)
-        assert await stream.read(10, 5) == b"last"
-        with pytest.raises(ConnectionLost, match="recv: ECONNRESET"):
-            await stream.read(10, 5)
-
-    async def test_it_is_noticed_while_the_connection_is_idle(
-        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
-    ) -> None:
-        stream, peer = stream_pair()
-        await self.exchanged(stream, peer)
-        peer.send(b"last")
-        reset(peer)
-        assert await stream.read(10, 5) == b"last"
-        noticed = anyio.Event()
-
-        def notice() -> None:
-            assert stream.look() is Look.FAILED
-            stream.unwatch()
-            noticed.set()
-
-        stream.watch(notice)
-        with anyio.fail_after(5):
-            await noticed.wait()
-
-    async def test_an_answer_to_an_upload_is_read_and_then_the_reset(
-        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
-    ) -> None:
-        stream, peer = stream_pair()
-        await self.exchanged(stream, peer)
-        size = 8 * 2**20
-
-        async def upload() -> None:
-            with suppress(ConnectionLost):  # room and input come at once: which is seen first is the loop's affair
-                assert await stream.write(bytes(size), 5, until_input=True) < size
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(upload)
-            await until_blocked()
-            peer.send(b"413")
-            reset(peer)
-        assert await stream.read(10, 5) == b"413"
-        with pytest.raises(ConnectionLost, match="ECONNRESET"):
-            await stream.read(10, 5)
 
 
 class TestTimeLimits:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["clean_runtime"]
 
-pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
+pytestmark = pytest.mark.usefixtures("clean_runtime")
 
 
 @pytest.fixture(params=list(VERSIONS))
@@ -157,6 +157,7 @@ class TestClientCertificates:
         assert failure.phase is (Phase.POST_HANDSHAKE if version == "TLSv1.3" else Phase.TLS_HANDSHAKE)
 
 
+@pytest.mark.usefixtures("clean_runtime", "no_leaks")
 class TestFailedHandshakes:
     async def test_an_untrusted_certificate_fails_with_code_and_words_and_the_peer_is_told(
         self, contexts: Contexts

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["clean_runtime"]
 
-pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
+pytestmark = pytest.mark.usefixtures("clean_runtime")
 
 LARGE = 8 * 2**20
 """More than the kernel's buffers hold."""
@@ -132,6 +132,7 @@ class TestTwoTasks:
         assert not turn.held
 
 
+@pytest.mark.usefixtures("clean_runtime", "no_leaks")
 class TestCancellation:
     async def test_a_cancelled_send_leaves_whole_chunks_that_go_before_the_next_one(self, contexts: Contexts) -> None:
         client, server = await pair(contexts)
@@ -367,6 +368,7 @@ class TestTheEnd:
         end(client)
 
 
+@pytest.mark.usefixtures("clean_runtime", "no_leaks")
 class TestClosing:
     async def test_it_may_be_closed_any_number_of_times_and_then_says_so(self, contexts: Contexts) -> None:
         client, server = await pair(contexts)
