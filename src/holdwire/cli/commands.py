@@ -58,6 +58,7 @@ class Command:
 
 COMMANDS: Final[tuple[Command, ...]] = (
     Command("demo", "play a bad day on the network through plain httpx and through holdwire, side by side", ".demo"),
+    Command("doctor", "look for the cause of trouble with a server, from here, and say what to do", ".doctor"),
     Command("idle", "find out after how much silence a connection to a server ends, and how", ".idle"),
     Command("pcap", "read capture files and tell who ended which connection, in which phase, and why", ".pcap"),
     Command("explain", "say what an error number, an error name, a log line or a traceback means", ".explain"),
@@ -66,6 +67,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
 _DESCRIPTION: Final = "Why connections die, and what to do about it."
 _EPILOG: Final = """\
 examples:
+  holdwire doctor api.example.com            look at a server step by step; the first line is the verdict
+  holdwire doctor --json 10.0.0.7:6379       the same for scripts
   holdwire idle api.example.com              after how much silence does a connection end, and how?
   holdwire pcap capture.pcap                 what a capture shows (tcpdump -s0 -w capture.pcap)
   holdwire explain ECONNRESET                look an error up; works offline

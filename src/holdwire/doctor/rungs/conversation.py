@@ -1,0 +1,207 @@
+"""The rungs ``http``, ``reuse`` and ``close``: one answer, a second one on the same connection, and how it ends."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from ...errors import ConnectionLost, DeadlineExceeded, HoldwireError
+from ...policy.kind import Kind
+from ...policy.phase import Phase
+from ..case import Truncated, Violation, is_timeout
+from ..record import Rung, Sign, Verdict
+
+if TYPE_CHECKING:
+    from ...net.stream import SocketStream
+    from ...tls.stream import TLSStream
+    from ..case import Answer, Case
+
+__all__ = ["look", "look_at_close"]
+
+_PAUSE: Final = 1.0
+_SKEW: Final = 60.0
+_SLOW: Final = 3.0
+
+
+async def look(case: Case, *, verify: bool) -> tuple[Rung, Rung]:
+    """The rungs ``http`` and ``reuse``."""
+    try:
+        wire = await case.open(verify=verify)
+    except HoldwireError as exc:
+        return _http(Verdict.SKIPPED, f"no connection for it: {exc}"), _reuse(Verdict.SKIPPED, "no answer before")
+    try:
+        answer = await case.exchange(wire, case.request())
+    except (Violation, Truncated) as exc:
+        wire.abort()
+        told = "the port speaks no HTTP/1.1" if isinstance(exc, Violation) else "the answer is cut"
+        return _http(Verdict.SKIPPED, f"{told}: {exc}"), _reuse(Verdict.SKIPPED, "no answer before")
+    except HoldwireError as exc:
+        wire.abort()
+        return _no_answer(case, exc, wire), _reuse(Verdict.SKIPPED, "no answer before")
+    try:
+        return _answered(answer), await _again(case, wire, answer)
+    finally:
+        wire.close()
+
+
+def _answered(answer: Answer) -> Rung:
+    evidence: dict[str, Any] = {
+        "status": answer.status,
+        "first_byte_ms": round(answer.first_byte * 1000, 1),
+        "whole_ms": round(answer.whole * 1000, 1),
+        "body_bytes": answer.size,
+        "server": answer.header(b"server"),
+        "keep_alive": answer.header(b"keep-alive"),
+    }
+    signs: list[Sign] = []
+    if answer.status in {502, 503, 504}:
+        signs.append(Sign("gateway_error", 0.7, f"status {answer.status}"))
+    elif answer.status >= 500:
+        signs.append(Sign("server_error", 0.6, f"status {answer.status}"))
+    date = answer.header(b"date")
+    if date is not None and (skew := _skew(date)) is not None:
+        evidence["clock_skew_s"] = round(skew, 1)
+        if abs(skew) > _SKEW:
+            signs.append(Sign("clock_skew", 0.45, f"the server's Date is {skew:+.0f} s from this host's clock"))
+    if answer.first_byte > _SLOW:
+        signs.append(Sign("slow", 0.4, f"{answer.first_byte:.1f} s to the first byte"))
+    return _http(
+        Verdict.WARNING if signs else Verdict.OK,
+        f"status {answer.status}, first byte after {answer.first_byte * 1000:.0f} ms, {answer.size} bytes",
+        evidence,
+        signs=tuple(signs),
+    )
+
+
+def _no_answer(case: Case, exc: HoldwireError, wire: SocketStream | TLSStream) -> Rung:
+    failure = exc.failure
+    if is_timeout(exc):
+        info = wire.facts().get("tcp")
+        if info is not None and info.unacked:
+            sign = Sign("packet_loss", 0.6, f"the request is not acknowledged, {info.retransmits} retransmissions")
+        else:
+            sign = Sign(
+                "server_not_answering", 0.7, f"the request was acknowledged, no answer within {case.timeout:g} s"
+            )
+    elif failure is not None and failure.kind is Kind.CONNECTION_RESET:
+        sign = Sign("reset_by_server", 0.85, f"{failure.syscall}: ECONNRESET in phase {failure.phase}")
+    else:
+        sign = Sign("closed_without_answer", 0.8, "the server closed without an answer")
+    return _http(
+        Verdict.FAILED,
+        str(failure or exc),
+        {"errno": None if failure is None else failure.errno_name},
+        action="See the server's log at this moment.",
+        signs=(sign,),
+    )
+
+
+async def _again(case: Case, wire: SocketStream | TLSStream, first: Answer) -> Rung:
+    if not first.reusable:
+        return _reuse(Verdict.OK, "the server ends each connection after one answer")
+    idle = {"idle_s": _PAUSE}
+    try:
+        data = await wire.read(65_536, _PAUSE)
+    except DeadlineExceeded:
+        pass
+    except ConnectionLost as lost:
+        evidence = f"{lost.failure.errno_name if lost.failure else 'lost'} within {_PAUSE:g} s of silence"
+        return _reuse(Verdict.FAILED, str(lost.failure), idle, signs=(Sign("idle_limit", 0.7, evidence),))
+    else:
+        what = "sent something unasked for" if data else "closed the connection"
+        evidence = f"the server {what} within {_PAUSE:g} s of silence"
+        return _reuse(Verdict.WARNING, evidence, idle, signs=(Sign("idle_limit", 0.45, evidence),))
+    try:
+        answer = await case.exchange(wire, case.request())
+    except (HoldwireError, Violation, Truncated) as exc:
+        failure = exc.failure if isinstance(exc, HoldwireError) else None
+        evidence = f"{failure.errno_name if failure and failure.errno_name else exc} after {_PAUSE:g} s of silence"
+        return _reuse(Verdict.FAILED, str(exc), idle, signs=(Sign("idle_reset", 0.7, evidence),))
+    return _reuse(
+        Verdict.OK, f"a second answer on the same connection after {_PAUSE:g} s: status {answer.status}", idle
+    )
+
+
+async def look_at_close(case: Case, *, verify: bool) -> Rung:
+    """The rung ``close``: how the server ends a connection that it was asked to end."""
+    try:
+        wire = await case.open(verify=verify)
+        await case.exchange(wire, case.request(close=True))
+    except (HoldwireError, Violation, Truncated) as exc:
+        return _close(Verdict.SKIPPED, f"no answer to end: {exc}")
+    began = time.monotonic()
+    try:
+        with anyio.move_on_after(case.timeout):
+            while await wire.read(65_536, case.timeout):
+                pass
+    except DeadlineExceeded:
+        return _close(Verdict.WARNING, f"still open {case.timeout:g} s after it was asked to close")
+    except ConnectionLost as lost:
+        failure = lost.failure
+        if failure is not None and failure.kind is Kind.UNEXPECTED_EOF:
+            evidence = "FIN without close_notify"
+            return _close(Verdict.WARNING, evidence, signs=(Sign("no_close_notify", 0.45, evidence),))
+        return _close(Verdict.WARNING, f"reset instead of an orderly end: {failure}")
+    finally:
+        wire.close()
+    how = "close_notify and FIN" if case.target.secure else "FIN"
+    return _close(Verdict.OK, f"{how}, {(time.monotonic() - began) * 1000:.0f} ms after the answer")
+
+
+def _skew(date: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+    except (TypeError, ValueError):
+        return None
+
+
+def _http(
+    verdict: Verdict,
+    summary: str,
+    evidence: dict[str, Any] | None = None,
+    *,
+    action: str = "",
+    signs: tuple[Sign, ...] = (),
+) -> Rung:
+    return Rung(
+        rung="http",
+        verdict=verdict,
+        summary=summary,
+        guide_step=4,
+        phase=Phase.RESPONSE_WAIT,
+        evidence=evidence or {},
+        next_action=action,
+        signs=signs,
+    )
+
+
+def _reuse(
+    verdict: Verdict, summary: str, evidence: dict[str, Any] | None = None, *, signs: tuple[Sign, ...] = ()
+) -> Rung:
+    action = "Measure the limit: holdwire idle." if signs else ""
+    return Rung(
+        rung="reuse",
+        verdict=verdict,
+        summary=summary,
+        guide_step=7,
+        phase=Phase.IDLE,
+        evidence=evidence or {},
+        next_action=action,
+        signs=signs,
+    )
+
+
+def _close(verdict: Verdict, summary: str, *, signs: tuple[Sign, ...] = ()) -> Rung:
+    action = "A capture tells who ended it: tcpdump, then holdwire pcap." if verdict is Verdict.WARNING else ""
+    return Rung(
+        rung="close",
+        verdict=verdict,
+        summary=summary,
+        guide_step=3,
+        phase=Phase.SHUTDOWN,
+        next_action=action,
+        signs=signs,
+    )

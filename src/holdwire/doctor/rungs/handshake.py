@@ -1,0 +1,267 @@
+"""The rung ``tls``: does the handshake work, with which version, certificate and alert; what changes it if not?
+
+One handshake as a client of holdwire makes it. Where the certificate is what fails, a second one that verifies nothing
+shows the certificate; where something else fails, one without the server's name tells a filter on names apart. Each
+version is then tried alone. OCSP stapling is asked for through the ``openssl`` program where there is one: the standard
+library cannot.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import ssl
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.to_thread
+
+from ...errors import HoldwireError
+from ...policy.kind import Kind
+from ...policy.phase import Phase
+from ..case import is_timeout
+from ..record import Rung, Sign, Verdict
+
+if TYPE_CHECKING:
+    from ...policy.failure import Failure
+    from ...tls.stream import TLSStream
+    from ..case import Case
+
+__all__ = ["look"]
+
+_VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+_VERIFY: Final = {
+    9: "certificate_not_yet_valid",
+    10: "certificate_expired",
+    62: "certificate_name_mismatch",
+    64: "certificate_name_mismatch",
+}
+_MISMATCH: Final = frozenset({40, 70, 71, 86})
+"""handshake_failure, protocol_version, insufficient_security, inappropriate_fallback (RFC 8446, section 6)."""
+_CLIENT_CERTIFICATE: Final = frozenset({42, 43, 44, 45, 46, 48, 49, 116})
+_UNKNOWN_NAME: Final = 112
+_SOON: Final = 21
+"""Days."""
+
+
+async def look(case: Case) -> Rung:
+    """See the module."""
+    began = time.monotonic()
+    evidence: dict[str, Any] = {}
+    signs: list[Sign] = []
+    try:
+        stream = await case.secure(await case.connect(), case.context(alpn=("h2", "http/1.1")))
+    except HoldwireError as exc:
+        return await _failed(case, exc, evidence)
+    took = time.monotonic() - began
+    try:
+        evidence |= _description(stream) | {"took_ms": round(took * 1000, 1)}
+        signs += _dates(evidence)
+    finally:
+        stream.close()
+    evidence["versions"] = await _versions(case)
+    evidence["without_sni"] = await _without_name(case)
+    evidence["ocsp_stapled"] = await _stapled(case)
+    if evidence["without_sni"] != "ok":
+        evidence["note"] = "clients without SNI do not get this certificate"
+    days = evidence.get("certificate", {}).get("days_left")
+    summary = f"{evidence['version']}, {evidence['cipher']}, ALPN {evidence['alpn'] or 'none'}, {took * 1000:.0f} ms"
+    if days is not None:
+        summary += f", certificate good for {days} days"
+    return Rung(
+        rung="tls",
+        verdict=Verdict.WARNING if signs else Verdict.OK,
+        summary=summary,
+        guide_step=3,
+        phase=Phase.TLS_HANDSHAKE,
+        evidence=evidence,
+        next_action="Renew the certificate." if signs else "",
+        signs=tuple(signs),
+    )
+
+
+async def _failed(case: Case, exc: HoldwireError, evidence: dict[str, Any]) -> Rung:
+    failure = exc.failure
+    sign = _sign(case, exc)
+    signs = [sign]
+    if failure is not None:
+        evidence |= {
+            "errno": failure.errno_name,
+            "reason": None if failure.tls is None else failure.tls.reason,
+            "alert": None if failure.tls is None else failure.tls.alert_name,
+            "alert_direction": None if failure.tls is None else failure.tls.alert_direction,
+        }
+    if failure is not None and failure.kind is Kind.CERTIFICATE_INVALID:
+        evidence |= await _unverified(case)
+    elif sign.name not in {"not_tls", "syn_dropped", "refused"}:
+        evidence["versions"] = await _versions(case)
+        evidence["without_sni"] = without = await _without_name(case)
+        if without == "ok":
+            signs.append(Sign("server_name_filtered", 0.8, f"SNI {case.server_name}: fails; without SNI: works"))
+    return Rung(
+        rung="tls",
+        verdict=Verdict.FAILED,
+        summary=str(failure or exc),
+        guide_step=3,
+        phase=Phase.TLS_HANDSHAKE,
+        evidence=evidence,
+        next_action=f"Compare: openssl s_client -connect {case.target} -servername {case.server_name} -status -msg",
+        signs=tuple(signs),
+    )
+
+
+_KINDS: Final[dict[Kind, tuple[str, float]]] = {
+    Kind.CONNECTION_RESET: ("reset_in_handshake", 0.8),
+    Kind.UNEXPECTED_EOF: ("closed_in_handshake", 0.8),
+    Kind.LOCAL_TIMEOUT: ("server_not_answering", 0.75),
+}
+
+
+def _sign(case: Case, exc: HoldwireError) -> Sign:
+    failure = exc.failure
+    if failure is None:
+        return Sign("closed_in_handshake", 0.4, str(exc))
+    tls = failure.tls
+    reason = (tls.reason or "") if tls is not None else ""
+    if failure.kind in _KINDS:
+        name, confidence = _KINDS[failure.kind]
+        silent = f"no answer to the ClientHello within {case.timeout:g} s"
+        what = (
+            silent if is_timeout(exc) else f"{failure.syscall}: {failure.errno_name or 'end of file'} in the handshake"
+        )
+        return Sign(name, confidence, what)
+    if failure.kind is Kind.CERTIFICATE_INVALID:
+        code = tls.verify_code if tls is not None else None
+        return Sign(_VERIFY.get(code or 0, "certificate_untrusted"), 0.95, _verify_words(failure))
+    if failure.kind is Kind.TLS_ALERT_RECEIVED and tls is not None:
+        return Sign(_alert_sign(tls.alert), 0.85, f"the server sent the alert {tls.alert_name}")
+    plain = reason == "WRONG_VERSION_NUMBER" or not any(word in reason for word in ("VERSION", "PROTOCOL", "CIPHER"))
+    return Sign("not_tls" if plain else "tls_version_mismatch", 0.9, f"OpenSSL: {reason or failure.kind}")
+
+
+def _alert_sign(alert: int | None) -> str:
+    if alert in _MISMATCH:
+        return "tls_version_mismatch"
+    if alert in _CLIENT_CERTIFICATE:
+        return "client_certificate_required"
+    return "server_name_filtered" if alert == _UNKNOWN_NAME else "tls_alert"
+
+
+def _verify_words(failure: Failure) -> str:
+    tls = failure.tls
+    return "the certificate does not verify" if tls is None else str(tls.verify_message or tls.reason)
+
+
+def _description(stream: TLSStream) -> dict[str, Any]:
+    cipher = stream.engine.object.cipher()
+    described: dict[str, Any] = {
+        "version": stream.version,
+        "cipher": cipher[0] if cipher else None,
+        "alpn": stream.alpn_protocol,
+    }
+    certificate = stream.engine.object.getpeercert(binary_form=True)
+    if certificate:
+        described["certificate"] = _certificate(certificate)
+    return described
+
+
+def _certificate(der: bytes) -> dict[str, Any]:
+    """What is in a certificate; empty without the package cryptography."""
+    try:
+        from cryptography import x509  # noqa: PLC0415 - an extra
+    except ImportError:
+        return {}
+    certificate = x509.load_der_x509_certificate(der)
+    now = datetime.datetime.now(datetime.UTC)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        hosts = [str(name.value) for name in names]
+    except x509.ExtensionNotFound:
+        hosts = []
+    return {
+        "names": hosts[:20],
+        "issuer": certificate.issuer.rfc4514_string(),
+        "not_before": certificate.not_valid_before_utc.isoformat(),
+        "not_after": certificate.not_valid_after_utc.isoformat(),
+        "days_left": (certificate.not_valid_after_utc - now).days,
+    }
+
+
+def _dates(evidence: dict[str, Any]) -> list[Sign]:
+    days = evidence.get("certificate", {}).get("days_left")
+    if days is None or days > _SOON:
+        return []
+    return [Sign("certificate_expires_soon", 0.4, f"{days} days are left")]
+
+
+async def _unverified(case: Case) -> dict[str, Any]:
+    """The certificate that does not verify."""
+    try:
+        stream = await case.secure(await case.connect(), case.context(verify=False))
+    except HoldwireError:
+        return {}
+    try:
+        return _description(stream)
+    finally:
+        stream.close()
+
+
+async def _versions(case: Case) -> dict[str, str]:
+    """Each version alone: ``ok``, or what came instead."""
+    found: dict[str, str] = {}
+
+    async def probe(name: str) -> None:
+        context = case.context(verify=False)
+        context.minimum_version = context.maximum_version = _VERSIONS[name]
+        found[name] = await _outcome(case, context, None)
+
+    async with anyio.create_task_group() as group:
+        for name in _VERSIONS:
+            group.start_soon(probe, name)
+    return dict(sorted(found.items()))
+
+
+async def _without_name(case: Case) -> str:
+    return await _outcome(case, case.context(verify=False), "")
+
+
+async def _outcome(case: Case, context: ssl.SSLContext, name: str | None) -> str:
+    try:
+        stream = await case.secure(await case.connect(), context, name=name)
+    except HoldwireError as exc:
+        failure = exc.failure
+        if failure is None:
+            return type(exc).__name__
+        tls = failure.tls
+        return (tls.alert_name if tls is not None else None) or failure.errno_name or str(failure.kind)
+    stream.close()
+    return "ok"
+
+
+async def _stapled(case: Case) -> str:
+    """Whether the server staples an OCSP response: ``yes``, ``no``, or why nobody can tell."""
+    program = shutil.which("openssl")
+    if program is None or case.proxy is not None:
+        return "unknown: needs the openssl program and a direct way"
+    where = f"{case.address or case.target.host}:{case.target.port}"
+    command = [program, "s_client", "-connect", where, "-servername", case.server_name, "-status"]
+    case.opened += 1
+
+    def run() -> str:
+        try:
+            done = subprocess.run(  # noqa: S603 - a fixed program, the target was checked
+                command, input="", capture_output=True, text=True, errors="replace", timeout=case.timeout, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return "unknown: openssl did not answer"
+        return (
+            "no"
+            if "OCSP response: no response sent" in done.stdout
+            else "yes"
+            if "OCSP Response" in done.stdout
+            else "no"
+        )
+
+    return await anyio.to_thread.run_sync(run)
