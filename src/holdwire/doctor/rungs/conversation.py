@@ -13,6 +13,7 @@ from ...policy.kind import Kind
 from ...policy.phase import Phase
 from ..case import Truncated, Violation, is_timeout
 from ..record import Rung, Sign, Verdict
+from .handshake import alert_sign
 
 if TYPE_CHECKING:
     from ...net.stream import SocketStream
@@ -86,6 +87,8 @@ def _no_answer(case: Case, exc: HoldwireError, wire: SocketStream | TLSStream) -
             sign = Sign(
                 "server_not_answering", 0.7, f"the request was acknowledged, no answer within {case.timeout:g} s"
             )
+    elif failure is not None and failure.kind is Kind.TLS_ALERT_RECEIVED:
+        sign = alert_sign(failure)
     elif failure is not None and failure.kind is Kind.CONNECTION_RESET:
         sign = Sign("reset_by_server", 0.85, f"{failure.syscall}: ECONNRESET in phase {failure.phase}")
     else:
@@ -108,8 +111,12 @@ async def _again(case: Case, wire: SocketStream | TLSStream, first: Answer) -> R
     except DeadlineExceeded:
         pass
     except ConnectionLost as lost:
-        evidence = f"{lost.failure.errno_name if lost.failure else 'lost'} within {_PAUSE:g} s of silence"
-        return _reuse(Verdict.FAILED, str(lost.failure), idle, signs=(Sign("idle_limit", 0.7, evidence),))
+        failure = lost.failure
+        if failure is not None and failure.kind is Kind.UNEXPECTED_EOF:
+            evidence = "FIN without close_notify on an idle connection"
+            return _reuse(Verdict.WARNING, evidence, idle, signs=(Sign("no_close_notify", 0.25, evidence),))
+        evidence = f"{failure.errno_name if failure else 'lost'} within {_PAUSE:g} s of silence"
+        return _reuse(Verdict.FAILED, str(failure), idle, signs=(Sign("idle_reset", 0.7, evidence),))
     else:
         what = "sent something unasked for" if data else "closed the connection"
         evidence = f"the server {what} within {_PAUSE:g} s of silence"
@@ -129,9 +136,18 @@ async def look_at_close(case: Case, *, verify: bool) -> Rung:
     """The rung ``close``: how the server ends a connection that it was asked to end."""
     try:
         wire = await case.open(verify=verify)
+    except HoldwireError as exc:
+        return _close(Verdict.SKIPPED, f"no connection to end: {exc}")
+    try:
         await case.exchange(wire, case.request(close=True))
+        return await _end(case, wire)
     except (HoldwireError, Violation, Truncated) as exc:
         return _close(Verdict.SKIPPED, f"no answer to end: {exc}")
+    finally:
+        wire.close()
+
+
+async def _end(case: Case, wire: SocketStream | TLSStream) -> Rung:
     began = time.monotonic()
     try:
         with anyio.move_on_after(case.timeout):
@@ -143,10 +159,8 @@ async def look_at_close(case: Case, *, verify: bool) -> Rung:
         failure = lost.failure
         if failure is not None and failure.kind is Kind.UNEXPECTED_EOF:
             evidence = "FIN without close_notify"
-            return _close(Verdict.WARNING, evidence, signs=(Sign("no_close_notify", 0.45, evidence),))
+            return _close(Verdict.WARNING, evidence, signs=(Sign("no_close_notify", 0.25, evidence),))
         return _close(Verdict.WARNING, f"reset instead of an orderly end: {failure}")
-    finally:
-        wire.close()
     how = "close_notify and FIN" if case.target.secure else "FIN"
     return _close(Verdict.OK, f"{how}, {(time.monotonic() - began) * 1000:.0f} ms after the answer")
 

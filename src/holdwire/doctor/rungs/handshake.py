@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ...tls.stream import TLSStream
     from ..case import Case
 
-__all__ = ["look"]
+__all__ = ["alert_sign", "look"]
 
 _VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY: Final = {
@@ -38,10 +38,12 @@ _VERIFY: Final = {
     62: "certificate_name_mismatch",
     64: "certificate_name_mismatch",
 }
-_MISMATCH: Final = frozenset({40, 70, 71, 86})
-"""handshake_failure, protocol_version, insufficient_security, inappropriate_fallback (RFC 8446, section 6)."""
-_CLIENT_CERTIFICATE: Final = frozenset({42, 43, 44, 45, 46, 48, 49, 116})
-_UNKNOWN_NAME: Final = 112
+_ALERTS: Final[dict[str, frozenset[int]]] = {
+    "tls_version_mismatch": frozenset({40, 70, 71, 86}),
+    "client_certificate_required": frozenset({42, 43, 44, 45, 46, 48, 49, 116}),
+    "server_name_filtered": frozenset({112}),
+}
+"""What an alert of the server's means (RFC 8446, section 6)."""
 _SOON: Final = 21
 """Days."""
 
@@ -135,18 +137,17 @@ def _sign(case: Case, exc: HoldwireError) -> Sign:
     if failure.kind is Kind.CERTIFICATE_INVALID:
         code = tls.verify_code if tls is not None else None
         return Sign(_VERIFY.get(code or 0, "certificate_untrusted"), 0.95, _verify_words(failure))
-    if failure.kind is Kind.TLS_ALERT_RECEIVED and tls is not None:
-        return Sign(_alert_sign(tls.alert), 0.85, f"the server sent the alert {tls.alert_name}")
+    if failure.kind is Kind.TLS_ALERT_RECEIVED:
+        return alert_sign(failure)
     plain = reason == "WRONG_VERSION_NUMBER" or not any(word in reason for word in ("VERSION", "PROTOCOL", "CIPHER"))
     return Sign("not_tls" if plain else "tls_version_mismatch", 0.9, f"OpenSSL: {reason or failure.kind}")
 
 
-def _alert_sign(alert: int | None) -> str:
-    if alert in _MISMATCH:
-        return "tls_version_mismatch"
-    if alert in _CLIENT_CERTIFICATE:
-        return "client_certificate_required"
-    return "server_name_filtered" if alert == _UNKNOWN_NAME else "tls_alert"
+def alert_sign(failure: Failure) -> Sign:
+    """What an alert from the server is a sign of; TLS 1.3 refuses a client's certificate only after the handshake."""
+    alert = None if failure.tls is None else failure.tls.alert
+    name = next((name for name, alerts in _ALERTS.items() if alert in alerts), "tls_alert")
+    return Sign(name, 0.85, f"the server sent the alert {'' if failure.tls is None else failure.tls.alert_name}")
 
 
 def _verify_words(failure: Failure) -> str:

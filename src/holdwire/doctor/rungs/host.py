@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Counters", "look_at_configuration", "look_at_resources", "look_at_surroundings"]
 
+_VERSION: Final = version("holdwire")  # read now: there may be no descriptor left later
 _SHARE: Final = 0.9
 _PRESSURE: Final = 40.0
 """Percent of the last 10 s in which some task waited."""
@@ -128,7 +129,7 @@ def look_at_surroundings() -> Rung:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "openssl": openssl,
-        "holdwire": version("holdwire"),
+        "holdwire": _VERSION,
         "container": container,
         "root": hasattr(os, "geteuid") and os.geteuid() == 0,
     }
