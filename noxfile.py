@@ -24,7 +24,10 @@ PYTHONS: Final = ("3.11", "3.12", "3.13")
 EXTRAS: Final = ("cli", "http2", "httpx2", "socks")
 PHOENIX: Final = "arize-phoenix==20.26.1"
 INSTALL_SECONDS: Final = 180
-OPTIONAL: Final = ("cryptography", "h2", "httpcore2", "httpx2", "psutil", "pytest", "rich", "socksio", "trio")
+OPTIONAL: Final = (
+    *("cryptography", "h2", "httpcore2", "httpx2", "psutil", "pytest", "redis", "rich", "socksio", "trio"),
+    "websockets",
+)
 
 HTTPX: Final = "httpx-0.28.1"
 """Whose tests the session ``downstream`` runs, with these, of the time when they were written."""
@@ -169,7 +172,7 @@ def wheel(session: nox.Session) -> None:
         session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, *OPTIONAL, log=False)
         session.run("holdwire", "--help", silent=True)
         session.install(f"{built}[{','.join(EXTRAS)}]")
-        session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, "pytest", "trio", log=False)
+        session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, "pytest", "redis", "trio", "websockets", log=False)
 
 
 @nox.session(python=False)

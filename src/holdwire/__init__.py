@@ -147,8 +147,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
     if home is None:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    return value
+    # importing a part of the package ``sessions`` has set that name: the package can be called, so it stays
+    return globals().setdefault(name, getattr(importlib.import_module(f"{__name__}.{home}"), name))
 
 
 def __dir__() -> list[str]:

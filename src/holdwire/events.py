@@ -171,7 +171,9 @@ class ConnectionClosed:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeartbeatAnswered:
-    """A heartbeat was answered after ``rtt`` seconds; ``kind`` is http2_ping, ws_ping, options or tcp."""
+    """A heartbeat was answered after ``rtt`` seconds; ``kind`` is http2_ping, ws_ping, options, tcp or
+    stream.
+    """
 
     host: str
     port: int

@@ -6,6 +6,7 @@ import gc
 import socket
 import ssl
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,9 +20,11 @@ from anyio.streams.tls import TLSAttribute
 import holdwire
 from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded
 from holdwire.net.keepalive import effective
+from tests.net_helpers import reset
 from tests.sessions.peers import echo, serve, silent
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     import trustme
@@ -313,3 +316,62 @@ def test_wrong_arguments_say_what_to_give(arguments: dict[str, object], error: t
     with pytest.raises(error, match=says) as raised:
         holdwire.connect(**arguments)  # type: ignore[arg-type]
     assert "secret" not in str(raised.value)
+
+
+async def test_the_kernels_limit_is_lifted_while_a_living_peer_does_not_read_and_armed_again(
+    listener: socket.socket,
+) -> None:
+    """Without that the kernel would end a connection whose peer is only slow."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    keepalive = holdwire.Keepalive(idle=60, interval=15, dead_after=90)
+    async with holdwire.connect(f"tcp://127.0.0.1:{listener.getsockname()[1]}", keepalive=keepalive) as stream:
+        peer, _ = listener.accept()
+        sock = stream.extra(SocketAttribute.raw_socket)
+        slow = stream._slow_peer
+        assert slow is not None
+
+        def limit() -> int:
+            found: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            return found
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(stream.send, b"x" * 3_000_000)
+            await anyio.sleep(0.3)  # until both buffers are full
+            assert limit() == 90_000
+            assert slow.scheduled < float("inf"), "something is queued: it is looked at"
+            assert slow.tick(time.monotonic()) < float("inf")
+            assert limit() == 0
+            with anyio.fail_after(10):
+                total = 0
+                while total < 3_000_000:
+                    total += len(await anyio.to_thread.run_sync(peer.recv, 1 << 20))
+        with anyio.fail_after(5):
+            while stream.statistics.unacknowledged:  # noqa: ASYNC110 - the kernel's
+                await anyio.sleep(0.01)
+        assert slow.tick(time.monotonic()) == float("inf"), "nothing is queued: nobody looks any more"
+        assert limit() == 90_000
+        peer.close()
+
+
+async def test_who_waits_when_the_connection_fails_gets_the_failure_though_another_task_closes_first(
+    listener: socket.socket,
+) -> None:
+    stream = await holdwire.connect(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+    peer, _ = listener.accept()
+    found: list[BaseException] = []
+
+    async def use(call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await call()
+        except holdwire.HoldwireError as exc:
+            found.append(exc)
+            await stream.aclose()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(use, stream.receive)
+        group.start_soon(use, lambda: stream.send(b"x" * 9_000_000))
+        await anyio.wait_all_tasks_blocked()
+        reset(peer)
+    assert [type(exc) for exc in found] == [holdwire.ConnectionLost] * 2
+    with pytest.raises(holdwire.ClosedError):
+        await stream.send(b"x")

@@ -592,3 +592,25 @@ async def test_a_server_that_accepts_and_closes_is_not_stormed(capsys: pytest.Ca
     assert max(later) < 75, "no storm: they are spread"
     assert min(later) > 0, "and they go on"
     assert len(attempts) < 100 * duration, "less than one a second each"
+
+
+async def test_a_series_is_part_of_the_snapshot() -> None:
+    async with serve(sayer(b"a", b"b")) as port:
+        sessions = holdwire.sessions(f"tcp://127.0.0.1:{port}", reconnect=QUICK)
+
+        def mine() -> dict[str, Any]:
+            (entry,) = [entry for entry in holdwire.snapshot() if entry["port"] == port]
+            return entry
+
+        assert mine()["session"] == 0
+        async for session in sessions:
+            async with session:
+                await session.receive()
+                entry = mine()
+                assert (entry["scheme"], entry["session"]) == ("tcp", session.number)
+                assert entry["connections"][0]["bytes_in"] == 1
+                if session.number == 2:
+                    assert entry["last_failure"] == "unexpected_eof"
+                    break
+                await session.receive()
+        assert mine()["connections"] == []

@@ -21,7 +21,7 @@ import anyio
 from anyio import ResourceGuard
 
 from ..errors import ConnectFailed, ConnectionLost, DeadlineExceeded, HoldwireError, LoginRefused, SessionDown
-from ..events import Reconnected
+from ..events import Reconnected, register_snapshots
 from ..policy import diagnosis
 from ..policy.kind import Kind
 from ..retrying import Reconnector, ReconnectPolicy
@@ -96,6 +96,7 @@ class Sessions:
         self._over = False
         self._iterating = ResourceGuard("iterating over")
         self._news: anyio.Event | None = None
+        register_snapshots(self)
 
     # --- the loop ---
 
@@ -265,6 +266,36 @@ class Sessions:
         """The session that is up; None while there is none."""
         session = self._present
         return None if session is None or session.closed or session.failure is not None else session
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """What the series is doing, as one mapping of plain values: its part of ``holdwire.snapshot()``."""
+        target, session, error = self._opener.target, self.current, self._error
+        failure = self._previous if error is None else error.failure
+        connections: list[dict[str, Any]] = []
+        if session is not None:
+            numbers = session.statistics
+            connections.append(
+                {
+                    "id": session.id,
+                    "peer": session.peer,
+                    "age": numbers.age,
+                    "idle": numbers.idle,
+                    "bytes_in": numbers.bytes_in,
+                    "bytes_out": numbers.bytes_out,
+                    "rtt": numbers.smoothed_rtt,
+                }
+            )
+        return [
+            {
+                "scheme": "unix" if target.path is not None else "tls" if target.secure else "tcp",
+                "host": target.host,
+                "port": target.port,
+                "session": self._number,
+                "attempts": len(self._attempts),
+                "last_failure": None if failure is None else str(failure.kind),
+                "connections": connections,
+            }
+        ]
 
     async def send(self, item: bytes, *, wait: float | None = None) -> None:
         """Send ``item`` on the present session; while there is none, fail at once or wait up to ``wait`` seconds.
