@@ -12,7 +12,7 @@ from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded, 
 from holdwire.http.http2 import Http2Connection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from holdwire.events import Event
     from holdwire.policy.failure import Failure
@@ -53,13 +53,11 @@ class Watch:
 
 
 @contextlib.asynccontextmanager
-async def client_of(watch: Watch | None = None, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(watch: Watch | None = None, **options: Any) -> AsyncGenerator[httpx.AsyncClient]:
     """A client that speaks HTTP/2 with prior knowledge unless ``options`` say otherwise."""
     timeout = options.pop("timeout", 20)
-    observers = [watch] if watch is not None else []
-    transport = holdwire.ResilientTransport(
-        **({"http1": False, "http2": True, "verify": False} | options), observers=observers
-    )
+    given: dict[str, Any] = {"http1": False, "http2": True, "verify": False} | options
+    transport = holdwire.ResilientTransport(**given, observers=[] if watch is None else [watch])
     async with httpx.AsyncClient(transport=transport, timeout=timeout) as client:
         yield client
 

@@ -33,7 +33,7 @@ from holdwire.net.stream import SocketStream
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
     from anyio.abc import ByteStream, TaskGroup
 
@@ -234,9 +234,9 @@ class Server:
     greet: Callable[[Connection], Awaitable[None]]
     context: ssl.SSLContext | None = None
     port: int = 0
-    seen: list[str] = field(default_factory=list)
-    answered: list[str] = field(default_factory=list)
-    connections: list[Connection] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list[str])
+    answered: list[str] = field(default_factory=list[str])
+    connections: list[Connection] = field(default_factory=list[Connection])
 
     @property
     def url(self) -> str:
@@ -264,7 +264,7 @@ async def serve(
     settings: dict[str, int] | None = None,
     greet: Callable[[Connection], Awaitable[None]] | None = None,
     context: ssl.SSLContext | None = None,
-) -> AsyncIterator[Server]:
+) -> AsyncGenerator[Server]:
     """Run a server for the length of a block. ``settings``: ``streams`` and ``window`` of its first SETTINGS."""
 
     async def say_settings(connection: Connection) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.lowlevel
 import httpx
 import pytest
 from h2.errors import ErrorCodes
-from hyperframe.frame import DataFrame, Frame, PingFrame, RstStreamFrame, WindowUpdateFrame
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, RstStreamFrame, WindowUpdateFrame
 
 import holdwire
 from tests.http2.clients import Watch, client_of, connections_of, misbehaving
 from tests.http2.server import serve
+from tests.http2.test_wiring import tls
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, AsyncIterator
+
+    import trustme
 
     from tests.http2.server import Connection, Received
 
@@ -170,6 +175,7 @@ async def test_an_upload_goes_on_when_the_window_opens_also_by_settings() -> Non
 
     async with serve(greet=late) as server, client_of() as client:
         assert (await client.get(f"{server.url}/first")).text == "/first"
+        (connection,) = server.connections
         async with anyio.create_task_group() as group:
 
             async def post() -> None:
@@ -177,16 +183,12 @@ async def test_an_upload_goes_on_when_the_window_opens_also_by_settings() -> Non
                 assert response.status_code == 200
 
             group.start_soon(post)
-            with anyio.fail_after(5):
-                while not server.connections or len(server.connections[0].requests) < 2:  # noqa: ASYNC110 - see above
-                    await anyio.sleep(0.001)
-            (connection,) = server.connections
-            stream = next(request.stream for request in connection.requests.values() if request.path == "/upload")
-            await connection.open_window(stream, 1000)
-            await connection.heard(DataFrame, stream=stream)
-            assert len(connection.requests[stream].body) == 1000
+            await connection.heard(HeadersFrame, stream=3)
+            await connection.open_window(3, 1000)
+            await connection.heard(DataFrame, stream=3)
+            assert len(connection.requests[3].body) == 1000
             await connection.settings(window=100_000)
-        assert connection.requests[stream].body == b"u" * 50_000
+        assert connection.requests[3].body == b"u" * 50_000
 
 
 async def test_a_response_that_nobody_reads_stops_itself_and_nobody_else() -> None:
@@ -227,3 +229,84 @@ async def test_a_peer_that_reads_nothing_is_a_write_time_out_and_the_request_say
         with pytest.raises(httpx.WriteTimeout, match="the kernel took no more bytes"):
             await client.post(f"{server.url}/x", content=b"x" * 2**26, timeout=httpx.Timeout(5, write=0.3))
     assert server.seen == []
+
+
+async def test_a_large_upload_over_tls_to_a_slow_reader_arrives_whole(
+    ca: trustme.CA, client_context: ssl.SSLContext
+) -> None:
+    async def slow(connection: Connection) -> None:
+        await connection.settings(streams=100, window=2**30)
+        await connection.open_window(0, 2**30)
+        connection.stop_reading()
+
+    body = bytes(range(256)) * 4096 * 2
+    async with (
+        serve(greet=slow, context=tls(ca, "h2")) as server,
+        client_of(http1=True, verify=client_context) as client,
+        anyio.create_task_group() as group,
+    ):
+        texts: list[str] = []
+
+        async def post(number: int) -> None:
+            texts.append((await client.post(f"{server.url}/{number}", content=body, timeout=10)).text)
+
+        for number in range(2):
+            group.start_soon(post, number)
+        with anyio.fail_after(10):
+            while not server.connections:  # noqa: ASYNC110 - until the client is there
+                await anyio.sleep(0.001)
+        await anyio.sleep(0.2)
+        server.connections[0].paused.set()
+        while len(texts) < 2:  # noqa: ASYNC110 - a task group that ends the server would cut it short
+            await anyio.sleep(0.01)
+        assert sorted(texts) == ["/0", "/1"]
+        assert all(request.body == body for request in server.connections[0].requests.values())
+    assert len(server.connections) == 1
+
+
+async def test_cancelled_anywhere_a_request_leaves_nothing_behind_and_the_connection_serves_the_next() -> None:
+    async def slow(connection: Connection, request: Received) -> None:
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        await connection.send(connection.head(request.stream))
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+            await connection.send(connection.data(request.stream, b"x", end=False))
+        await connection.send(connection.data(request.stream, b"end"))
+
+    async with serve(slow) as server, client_of() as client:
+        for steps in range(0, 60, 2):
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(client.post, f"{server.url}/{steps}", content=b"x" * 1000))
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            assert (await client.get(f"{server.url}/next")).text == "xxxend"
+            for ours in connections_of(client):
+                assert (ours.active, ours.machine.unread, ours.close_reason) == (0, 0, None)
+        transport: Any = client._transport
+        (pool,) = transport._client.pools
+        assert pool.size == len(pool.connections) <= 2
+
+
+async def test_an_answer_that_came_before_the_reset_is_delivered_after_the_write_failed() -> None:
+    async def answer_and_reset(connection: Connection) -> None:
+        await connection.settings(streams=100)
+        await connection.heard(DataFrame)
+        await connection.send(connection.head(1, status=413), connection.data(1, b"too large"))
+        connection.stop_reading()
+        await anyio.sleep(0.05)
+        await connection.rst()
+
+    async with serve() as server, client_of() as client, anyio.create_task_group() as group:
+        usual = server.greet
+
+        async def greet(connection: Connection) -> None:
+            await usual(connection)
+            if not connection.number:
+                group.start_soon(answer_and_reset, connection)
+
+        server.greet = greet
+        response = await client.post(f"{server.url}/x", content=b"x" * 2**22)
+        assert (response.status_code, response.text) == (413, "too large")
+        assert (await client.get(f"{server.url}/y")).text == "/y"

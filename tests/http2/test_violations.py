@@ -6,7 +6,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.lowlevel
 import httpx
 import pytest
 from h2.errors import ErrorCodes

@@ -64,7 +64,10 @@ async def test_plain_http_is_http11_unless_that_is_switched_off() -> None:
 
 
 def test_a_clear_error_where_h2_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdwire.transports._settings.find_spec", lambda _: None)
+    def find_nothing(_: str) -> None:
+        """As where h2 is not installed."""
+
+    monkeypatch.setattr("holdwire.transports._settings.find_spec", find_nothing)
     with pytest.raises(ImportError, match=r"pip install 'holdwire\[http2\]'"):
         holdwire.ResilientTransport(http2=True)
 

@@ -97,6 +97,10 @@ def block(fields: list[tuple[bytes, bytes]]) -> bytes:
     return encoded
 
 
+def settings_frame(pairs: list[tuple[int, int]]) -> bytes:
+    return frame(4, 0, 0, b"".join(code.to_bytes(2, "big") + value.to_bytes(4, "big") for code, value in pairs))
+
+
 heads = st.sampled_from(
     [
         block([(b":status", b"200")]),
@@ -114,7 +118,7 @@ frames = st.one_of(
     st.builds(frame, st.just(0), st.sampled_from([0, 1]), st.sampled_from([1, 3, 5]), st.binary(max_size=40)),
     st.builds(frame, st.just(9), st.sampled_from([0, 4]), st.sampled_from([1, 3, 5]), heads),
     st.builds(
-        lambda pairs: frame(4, 0, 0, b"".join(k.to_bytes(2, "big") + v.to_bytes(4, "big") for k, v in pairs)),
+        settings_frame,
         st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2**32 - 1)), max_size=4),
     ),
 )

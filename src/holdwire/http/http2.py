@@ -100,7 +100,7 @@ class Http2Connection(HttpConnection):
         self._write_failed = False
         self._batching = False
         wire.phase = Phase.IDLE
-        itself = weakref.ref(self)
+        itself: weakref.ref[Http2Connection] = weakref.ref(self)
         self._reader: TaskHandle = runtime.spawn(lambda: read_all(itself, wire), name="holdwire: HTTP/2 reader")
 
     # --- what the pool asks ---
@@ -387,7 +387,8 @@ class Http2Connection(HttpConnection):
             return
         self._write_failed = True
         self._reader.cancel()
-        itself, wire = weakref.ref(self), self.wire
+        itself: weakref.ref[Http2Connection] = weakref.ref(self)
+        wire = self.wire
         self._reader = self._runtime.spawn(
             lambda: read_all(itself, wire), name="holdwire: HTTP/2 reader of what is left"
         )
