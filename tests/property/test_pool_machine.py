@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import settings
@@ -59,7 +58,7 @@ class PoolMachine(RuleBasedStateMachine):
                 self.connect,
                 limits=limits,
                 sharable=lambda _: False,
-                notify=Observers([SimpleNamespace(on_event=lambda _: None)]),
+                notify=Observers(),
             )
 
         self.pool = self.run(make())

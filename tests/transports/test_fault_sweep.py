@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import trustme
 
     from holdwire.events import Event
+    from holdwire.http.pool import Pool
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -51,7 +52,9 @@ ERRNOS: Final[dict[Point, tuple[int, ...]]] = {
     Point.CALL_RECV: (*LOST, *SILENT, errno.ENOMEM, *OURS),
     Point.CALL_SHUTDOWN: (errno.ENOTCONN, errno.EBADF),
 }
-FEW: Final = dict.fromkeys((Point.CALL_SEND, Point.CALL_RECV), (errno.ECONNRESET, errno.EBADF))
+FEW: Final[dict[Point, tuple[int, ...]]] = dict.fromkeys(
+    (Point.CALL_SEND, Point.CALL_RECV), (errno.ECONNRESET, errno.EBADF)
+)
 """For scenarios with many calls that differ in nothing but their number."""
 HOPELESS: Final = frozenset({errno.EACCES, *OURS})
 """The same attempt would end the same way, or something in this process is wrong."""
@@ -109,14 +112,14 @@ class Bench:
     plan: SocketPlan
     server: ChaosServer
     context: ssl.SSLContext
-    events: list[Event] = field(default_factory=list)
-    sockets: list[socket.socket] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list["Event"])
+    sockets: list[socket.socket] = field(default_factory=list["socket.socket"])
     asked: int | None = None
     """The number of the present request; None between two, and while everything is being closed."""
     base: tuple[int, int] = (0, 0)
     """Bytes sent and received before the present request, the handshake's included."""
     connected: bool = False
-    where: dict[str, Any] = field(default_factory=dict)
+    where: dict[str, Any] = field(default_factory=dict[str, Any])
     """What was known when the fault struck."""
 
     def __post_init__(self) -> None:
@@ -145,6 +148,7 @@ class Bench:
     async def run(self, asks: tuple[Ask, ...], tag: str) -> list[httpx.Response | httpx.HTTPError]:
         """Make the requests in order, as far as they go; all connections are closed afterwards."""
         ended: list[httpx.Response | httpx.HTTPError] = []
+        pools: list[Pool] = []
         transport = holdwire.ResilientTransport(verify=self.context, observers=[self])
         with substitute_sockets(self.open):
             async with httpx.AsyncClient(transport=transport, base_url=self.server.url, timeout=10) as http:
@@ -159,10 +163,11 @@ class Bench:
                     else:
                         ended.append(response)
                     self.asked = None
-                    (pool,) = transport._client.pools
+                    pools = transport._client.pools
+                    (pool,) = pools
                     assert pool.size == len(pool.connections)
                     assert not any(connection.active for connection in pool.connections)
-            assert pool.size == 0
+            assert [pool.size for pool in pools] == [0]
         assert all(made.fileno() == -1 for made in self.sockets)
         return ended
 

@@ -103,6 +103,7 @@ async def test_a_rolling_restart_under_load_loses_no_idempotent_request_and_doub
                 turn += 1
                 await anyio.sleep(0.02)
 
+        before = 0
         async with anyio.create_task_group() as group:
             for number in range(40):
                 group.start_soon(user, number)

@@ -57,7 +57,7 @@ CASES: Final[tuple[tuple[str, Outcome, dict[str, Any]], ...]] = (
 @pytest.fixture
 def worst_dice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdwire.retrying.random.random", lambda: 1.0)
-    monkeypatch.setattr("tenacity.wait.random.uniform", lambda _, high: high)
+    monkeypatch.setattr("tenacity.wait.random.uniform", max)
 
 
 def worst(
