@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -108,6 +108,8 @@ async def test_the_values_reach_the_sockets_and_the_users_own_options_win() -> N
             await client.get(server.url)
             (connection,) = transport._client.pools[0].connections
             found = effective(connection.wire.extra(anyio.abc.SocketAttribute.raw_socket))
+            (origin,) = transport.snapshot()
+            assert origin["connections"][0]["keepalive"] == asdict(found), "and are reported as the kernel has them"
     assert (found.idle, found.interval, found.dead_after) == (77, 30, 90)
     assert found.enabled
     assert found.nodelay

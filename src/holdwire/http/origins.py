@@ -128,43 +128,36 @@ def take_oldest(queue: deque[Waiter]) -> Waiter | None:
     return waiter
 
 
-class Origins:
-    """See the module. ``settle`` is called before origins are forgotten and after it."""
+class Origins(dict["Origin", OriginState]):
+    """See the module: a dictionary, so that a request's look-up costs no call; a state is made where there is none.
 
-    __slots__ = ("_limit", "_settle", "_states")
+    ``settle`` is called before origins are forgotten and after it.
+    """
+
+    __slots__ = ("_limit", "_settle")
 
     def __init__(self, settle: Callable[[], None]) -> None:
-        self._states: dict[Origin, OriginState] = {}
+        super().__init__()
         self._limit = _LEAST_LIMIT
         self._settle = settle
 
-    def __getitem__(self, origin: Origin) -> OriginState:
-        """The state of ``origin``, made anew where there is none."""
-        state = self._states.get(origin)
-        if state is None:
-            if len(self._states) >= self._limit:
-                self._forget()
-            state = self._states[origin] = OriginState()
+    def __missing__(self, origin: Origin) -> OriginState:
+        if len(self) >= self._limit:
+            self._forget()
+        state = self[origin] = OriginState()
         return state
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def items(self) -> list[tuple[Origin, OriginState]]:
-        """Every origin and its state."""
-        return list(self._states.items())
 
     def queues(self) -> list[deque[Waiter]]:
         """Who waits, by origin."""
-        return [state.queue for state in self._states.values()]
+        return [state.queue for state in self.values()]
 
     def _forget(self) -> None:
         self._settle()
-        for origin, state in list(self._states.items()):
+        for origin, state in list(self.items()):
             if not (state.connections or state.connecting or state.waiting):
-                del self._states[origin]
+                del self[origin]
         self._settle()
-        self._limit = max(_LEAST_LIMIT, 2 * len(self._states))
+        self._limit = max(_LEAST_LIMIT, 2 * len(self))
 
     def stats(self) -> list[dict[str, Any]]:
         """One mapping for each origin: see ``telemetry.metrics``."""
@@ -182,5 +175,5 @@ class Origins:
                 "active": state.connections - len(state.idle),
                 "http_version": "2" if state.sharing else "1.1",
             }
-            for origin, state in list(self._states.items())
+            for origin, state in list(self.items())
         ]

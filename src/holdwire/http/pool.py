@@ -601,7 +601,7 @@ class Pool:
 
     def origins(self) -> list[tuple[Origin, OriginState]]:
         """What is known of each origin."""
-        return self._origins.items()
+        return list(self._origins.items())
 
     def in_use(self) -> list[HttpConnection]:
         """The connections that have requests in progress."""

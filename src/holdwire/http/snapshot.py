@@ -7,11 +7,16 @@ a URL, header or payload. Not responsible for what is counted (``origins``) or l
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from anyio.abc import SocketAttribute
+
+from ..net.keepalive import effective
 from ..policy.flight import narrate
 
 if TYPE_CHECKING:
+    from ..net.wire import Wire
     from ..policy.budget import RetryBudget
     from ..policy.failure import Failure
     from ..policy.idle_limit import IdleEstimate
@@ -31,7 +36,7 @@ def pool_snapshot(pool: Pool, budget: RetryBudget) -> list[dict[str, Any]]:
     ``requests`` and ``closed`` count since the pool was made; ``waiting`` requests have no connection yet; ``budget``
     is how many retries are left; ``idle_limit`` is what was learnt of the path, and whether it applies;
     ``last_failure`` says what, when and why. Of each connection: state, age, idle time, requests, streams, bytes,
-    addresses, round trips of heartbeats, the kernel's TCP_INFO, and what happened on it last.
+    addresses, round trips of heartbeats, keepalive as it is set, the kernel's TCP_INFO, and what happened on it last.
     """
     by_origin: dict[Origin, list[dict[str, Any]]] = {}
     now = time.monotonic()
@@ -92,10 +97,20 @@ def _connection(connection: HttpConnection, now: float) -> dict[str, Any]:
         "via": facts.get("via"),
         "round_trips": [round(one, 6) for one in connection.round_trips],
         "outq": facts.get("outq"),
+        "keepalive": _keepalive(wire),
         "tcp": None if info is None else _tcp(info),
         "failure": _failure(wire.failure),
         "flight": narrate(wire.flight.before(now)),
     }
+
+
+def _keepalive(wire: Wire) -> dict[str, Any] | None:
+    """What is set on the socket, read back from the kernel; None where there is no socket any more."""
+    sock = wire.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - anyio's, not Django's
+    try:
+        return None if sock is None else asdict(effective(sock))
+    except OSError:
+        return None
 
 
 def _tcp(info: TcpInfo) -> dict[str, Any]:
