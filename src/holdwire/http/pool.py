@@ -143,20 +143,14 @@ class Pool:
         if self.on_busy is not None:
             self.on_busy()
         request = attempt.request
-        if self._promised and (promised := self._promised.pop(request, None)) is not None:
+        if self._promised and (promised := self._take_promised(request)) is not None:
             return promised
         state = self._origins[request.origin]
         # where connections are shared, a fresh one is one on which nothing was completed yet
         alone = fresh and not (state.sharing and self._sharable(request.origin))
         while True:
-            if not alone:
-                connection = self._take_shared(state, fresh=fresh) or (
-                    None if fresh else self._take_idle(state, look=look)
-                )
-                if connection is not None:
-                    state.stats.reused += 1
-                    connection.reserve()
-                    return connection
+            if not alone and (taken := self._take(state, fresh=fresh, look=look)) is not None:
+                return taken
             waits_for_dial = not alone and self._is_coming(state, request.origin)
             if not waits_for_dial and self._make_room():
                 state.connecting += 1
@@ -168,6 +162,19 @@ class Pool:
             if self._can_be_used(connection, look=look):
                 state.stats.reused += 1
                 return connection
+
+    def _take_promised(self, request: Request) -> HttpConnection | None:
+        promised = self._promised.pop(request, None)
+        return promised if promised is not None and promised.close_reason is None else None
+
+    def _take(self, state: OriginState, *, fresh: bool, look: bool) -> HttpConnection | None:
+        connection = self._take_shared(state, fresh=fresh) if state.shared else None
+        if connection is None and not fresh:
+            connection = self._take_idle(state, look=look)
+        if connection is not None:
+            state.stats.reused += 1
+            connection.reserve()
+        return connection
 
     def _can_be_used(self, connection: HttpConnection, *, look: bool) -> bool:
         """Whether a connection that was handed over is still good: nobody has watched it since."""
@@ -183,7 +190,7 @@ class Pool:
 
     def _take_idle(self, state: OriginState, *, look: bool) -> HttpConnection | None:
         idle = state.idle
-        aside: list[HttpConnection] = []
+        aside: list[HttpConnection] | None = None
         found: HttpConnection | None = None
         while idle and found is None:
             connection, _ = idle.popitem()
@@ -193,12 +200,12 @@ class Pool:
             if reason is not None:
                 connection.end(reason)
             elif connection.capacity < 1:  # alive, but it takes nothing now
-                aside.append(connection)
+                aside = [*(aside or ()), connection]
             else:
                 connection.wake()
                 if not (look or now - connection.idle_since > _LOOK_AFTER) or connection.looks_alive():
                     found = connection
-        for connection in aside:
+        for connection in aside or ():
             idle[connection] = self._by_idleness[connection] = None
         return found
 
@@ -421,7 +428,7 @@ class Pool:
         if connection.close_reason is not None:
             return
         state = self._origins[connection.origin]
-        oldest = oldest_of(self._queue)
+        oldest = oldest_of(self._queue) if self._queue else None
         if self._closed:
             if not connection.active:
                 connection.end(CloseReason.ACLOSE)
@@ -431,7 +438,7 @@ class Pool:
             self._share(connection, state)
             if not connection.active:
                 self._rest(connection, state)
-        elif (waiter := take_oldest(state.queue)) is not None:
+        elif state.queue and (waiter := take_oldest(state.queue)) is not None:
             self._grant(waiter, connection)
         else:
             self._rest(connection, state)
