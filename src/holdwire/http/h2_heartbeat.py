@@ -197,7 +197,7 @@ class PingHeartbeat:
         self._acked = _acked(owner.wire)
         self._pings.sent(now, streams=streams, scheduled=scheduled, dice=random.random())  # noqa: S311 - jitter
         self._liveness.probed(now)
-        owner.wire.flight.append((now, Mark.PING, 0))
+        owner.wire.flight.append((now, Mark.PING, -1))
         owner.send_ping(self._payload())
 
     def _arm(self, streams: int) -> None:

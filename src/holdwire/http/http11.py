@@ -370,7 +370,7 @@ class Http11Connection(HttpConnection):
     def rest(self) -> None:
         self.idle_since = time.monotonic()
         self.wire.phase = Phase.IDLE
-        self.wire.flight.append((self.idle_since, Mark.IDLE, 0))
+        self.wire.flight.append((self.idle_since, Mark.IDLE, -1))
         self.wire.watch(self._on_input)
 
     def wake(self) -> None:

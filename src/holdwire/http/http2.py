@@ -149,7 +149,7 @@ class Http2Connection(HttpConnection):
     def rest(self) -> None:
         self.idle_since = time.monotonic()
         self.wire.phase = Phase.IDLE
-        self.wire.flight.append((self.idle_since, Mark.IDLE, 0))
+        self.wire.flight.append((self.idle_since, Mark.IDLE, -1))
         self.flush()
 
     def wake(self) -> None:

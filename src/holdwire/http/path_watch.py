@@ -158,7 +158,7 @@ class PathWatch:
         if not finding:
             return
         self._pool.suspect(connection)
-        connection.wire.flight.append((now, Mark.DOUBTED, 0))
+        connection.wire.flight.append((now, Mark.DOUBTED, -1))
         first_time = attempt not in self._tried
         self._tried[attempt] = now
         verdict = self._exchange.verdict_on_suspect(attempt)
@@ -246,7 +246,7 @@ class PathWatch:
             return closed
         if closed and connection not in self._lifted:
             self._lifted.add(connection)
-            wire.flight.append((time.monotonic(), Mark.CLOSED_WINDOW, 0))
+            wire.flight.append((time.monotonic(), Mark.CLOSED_WINDOW, -1))
             wire.set_user_timeout(None)
         elif not closed and connection in self._lifted:
             self._lifted.discard(connection)

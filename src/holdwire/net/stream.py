@@ -84,7 +84,7 @@ class SocketStream(Wire):
         self.requests = 0
         self.opened_at = self.last_read = self.last_write = time.monotonic()
         self.peer, self._peer_port, self._network_type = _address(sock)
-        self.flight.append((self.opened_at, Mark.CONNECTED, 0))
+        self.flight.append((self.opened_at, Mark.CONNECTED, -1))
 
     # --- reading ---
 

@@ -163,7 +163,7 @@ class TLSStream(Wire):
             wire.abort()
             raise
         wire.phase = phase
-        wire.flight.append((time.monotonic(), Mark.SECURED, 0))
+        wire.flight.append((time.monotonic(), Mark.SECURED, -1))
         return self
 
     async def _shake_hands(self, deadline: float | None) -> None:
