@@ -149,7 +149,7 @@ def forked() -> None:
 
     async def parent() -> None:
         await get(client)
-        kept = client._transport._client.pools[0].connections  # type: ignore[attr-defined]
+        kept: Any = client._transport._client.pools[0].connections  # type: ignore[attr-defined]
         assert len(kept) == 1
         for child in (lambda: run(get, client), lambda: run(client.aclose), gc.collect):
             assert in_child(child) == 0

@@ -47,10 +47,10 @@ class RawServer:
     def _serve(self, sock: socket.socket) -> None:
         data: bytes = b""
         with contextlib.suppress(OSError):  # the client is gone
-            while chunk := bytes(sock.recv(65536)):
+            while chunk := sock.recv(65536):
                 data += chunk
                 while b"\r\n\r\n" in data:
-                    _, _, data = data.partition(b"\r\n\r\n")
+                    data = data.partition(b"\r\n\r\n")[2]
                     sock.sendall(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
                     if self._close:
                         sock.shutdown(socket.SHUT_WR)

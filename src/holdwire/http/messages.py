@@ -145,10 +145,21 @@ class Request:
 class ResponseBody(Protocol):
     """The body of a response: an asynchronous iterable of bytes that must be closed."""
 
-    on_end: Callable[[BaseException | None], None] | None
-    """Told once, when the body was read to its end or closed (None), or could not be read."""
-    translate: Callable[[HoldwireError], Exception] | None
-    """Makes the exception that the reader sees of ours; None raises ours."""
+    @property
+    def on_end(self) -> Callable[[BaseException | None], None] | None:
+        """Told once, when the body was read to its end or closed (None), or could not be read."""
+        ...
+
+    @on_end.setter
+    def on_end(self, told: Callable[[BaseException | None], None] | None, /) -> None: ...
+
+    @property
+    def translate(self) -> Callable[[HoldwireError], Exception] | None:
+        """Makes the exception that the reader sees of ours; None raises ours."""
+        ...
+
+    @translate.setter
+    def translate(self, made: Callable[[HoldwireError], Exception] | None, /) -> None: ...
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The pieces as they arrive."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..errors import (
     ClosedError,
@@ -23,6 +23,7 @@ from ..errors import (
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
     from types import ModuleType
 
     from ..http.messages import Request
@@ -93,7 +94,7 @@ class Family:
         self.response_stream = _stream_class(client.AsyncByteStream)
         self._core = core
         self._errors: dict[str, type[Exception]] = {}
-        method = vars(self.transport).get("handle_async_request")
+        method: object = self._methods.get("handle_async_request")
         own = isinstance(method, FunctionType) and method.__globals__ is vars(sys.modules[self.transport.__module__])
         self._own_method = method if own else None
 
@@ -127,9 +128,13 @@ class Family:
         return made
 
     @property
+    def _methods(self) -> Mapping[str, object]:
+        return cast("Mapping[str, object]", vars(self.transport))
+
+    @property
     def untouched(self) -> bool:
         """Whether nobody has patched the family's ``AsyncHTTPTransport.handle_async_request``."""
-        return vars(self.transport).get("handle_async_request") is self._own_method is not None
+        return self._methods.get("handle_async_request") is self._own_method is not None
 
     def surface(self, exc: HoldwireError) -> Exception:
         """The client's exception, made as the inherited method makes it: of the core's, which is made of ours."""
