@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from holdwire.http.pool import Pool
     from holdwire.policy.retry import RetryAction
 
-__all__ = ["ASYNCIO", "LOOPS", "MARKS", "TRIO", "UVLOOP", "Bench", "Seen", "bench"]
+__all__ = ["ASYNCIO", "LOOPS", "MARKS", "TRIO", "UVLOOP", "Bench", "Seen", "bench", "tls_bench"]
 
 LOOPS = pytest.mark.parametrize("anyio_backend", [BACKENDS["asyncio"], BACKENDS["trio"]], ids=["asyncio", "trio"])
 """What takes seconds runs on two loops, or where no loop can make a difference on one."""
@@ -93,15 +94,28 @@ class Bench:
             self.net.drop_port(port)
 
 
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    """A fresh lab with a server in it; the calling thread is the client's host."""
+@contextmanager
+def _bench(*, tls: bool) -> Iterator[Bench]:
     with lab() as net:
         with net.on(net.server):
-            server = ChaosServer(host=SERVER)
+            server = ChaosServer(host=SERVER, tls=tls)
             server.__enter__()
         try:
             with net.on(net.client):
                 yield Bench(net, server)
         finally:
             server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """A fresh lab with a server in it; the calling thread is the client's host."""
+    with _bench(tls=False) as made:
+        yield made
+
+
+@pytest.fixture
+def tls_bench() -> Iterator[Bench]:
+    """The same, with a server whose certificate is for another name."""
+    with _bench(tls=True) as made:
+        yield made

@@ -12,12 +12,12 @@ import pytest
 import holdwire
 from holdwire.events import CloseReason
 from holdwire.policy.retry import RetryAction
-from tests.lab import LOOPS, MARKS, TRIO, UVLOOP, bench
+from tests.lab import ASYNCIO, LOOPS, MARKS, TRIO, UVLOOP, bench, tls_bench
 
 if TYPE_CHECKING:
     from tests.lab import Bench
 
-__all__ = ["bench"]
+__all__ = ["bench", "tls_bench"]
 
 pytestmark = MARKS
 
@@ -137,20 +137,30 @@ async def test_a_post_over_a_path_that_died_waits_and_is_executed_once_when_the_
     assert bench.seen.failures == []
 
 
-@LOOPS
-async def test_a_post_that_timed_out_is_never_delivered_when_the_path_heals(bench: Bench) -> None:
-    async with bench.client() as client:
-        await client.get(bench.url)
-        bench.cut(client)
-        with pytest.raises(httpx.ReadTimeout) as caught:
-            await client.post(f"{bench.url}/order", content=b"1", timeout=1)
-        bench.net.heal()
-        await client.get(f"{bench.url}/after")
-        await anyio.sleep(2.5)  # the kernel's next three retransmissions, if there were any
+async def assert_a_post_that_timed_out_is_never_delivered(bench: Bench, client: httpx.AsyncClient) -> None:
+    await client.get(bench.url)
+    bench.cut(client)
+    with pytest.raises(httpx.ReadTimeout) as caught:
+        await client.post(f"{bench.url}/order", content=b"1", timeout=1)
+    bench.net.heal()
+    await client.get(f"{bench.url}/after")
+    await anyio.sleep(2.5)  # the kernel's next three retransmissions, if there were any
     failure = holdwire.failure_of(caught.value)
     assert failure is not None
     assert (failure.delivery, failure.safe_to_retry) == ("sent_unacked", False)
     assert bench.server.ledger.count("/order") == 0
+
+
+@LOOPS
+async def test_a_post_that_timed_out_is_never_delivered_when_the_path_heals(bench: Bench) -> None:
+    async with bench.client() as client:
+        await assert_a_post_that_timed_out_is_never_delivered(bench, client)
+
+
+@ASYNCIO
+async def test_a_post_that_timed_out_is_never_delivered_over_tls_either(tls_bench: Bench) -> None:
+    async with tls_bench.client(verify=False) as client:
+        await assert_a_post_that_timed_out_is_never_delivered(tls_bench, client)
 
 
 @LOOPS

@@ -605,3 +605,15 @@ async def test_what_became_idle_after_the_suspicion_is_trusted() -> None:
     assert await bench.acquire() is second
     assert await bench.acquire() is not first
     assert first.close_reason is CloseReason.FAILURE
+
+
+async def test_a_replacement_that_died_before_its_request_came_is_not_handed_out() -> None:
+    bench = Bench(max_connections=2)
+    request = Request(b"GET", A, b"/", [])
+    await bench.acquire()
+    replacement = await bench.pool.open_spare(Attempt(request), wanted=lambda: True)
+    assert replacement is not None
+    bench.pool.promise(replacement, request)
+    replacement.end(CloseReason.FAILURE)
+    assert await bench.pool.acquire(Attempt(request), fresh=True) is bench.opened[2]
+    assert bench.pool.size == 2
