@@ -120,6 +120,11 @@ def test_a_healthy_tls_server_is_no_alarm(authority: tuple[trustme.CA, str]) -> 
     assert (code, document["verdict"], document["conclusion"]) == (0, "ok", ()) or document["conclusion"] == []
     rungs = {rung["rung"]: rung["verdict"] for rung in document["rungs"]}
     assert {rungs[name] for name in ("dns", "tcp", "tls", "mtu", "http", "reuse", "close")} == {"ok"}
+    tls = next(rung["evidence"] for rung in document["rungs"] if rung["rung"] == "tls")
+    assert tls["messages"][:2] == ["sent client_hello", "received server_hello"]
+    assert tls["versions"] == {"TLSv1.2": "ok", "TLSv1.3": "ok"}
+    assert tls["protocols"] == {"h2": None, "http/1.1": None}
+    assert tls["ocsp_stapled"] == "no"
     assert document["vantage"]["source"] == "127.0.0.1"
 
 
@@ -203,7 +208,9 @@ def test_a_certificate_that_is_wrong(staged: str, authority: tuple[trustme.CA, s
 
 def test_a_certificate_that_nobody_here_trusts(authority: tuple[trustme.CA, str]) -> None:
     with ChaosServer(tls=tls_server(authority[0])) as server:
-        conclude("certificate_untrusted", "--tls", place(server))
+        document = conclude("certificate_untrusted", "--tls", place(server))
+    tls = next(rung["evidence"] for rung in document["rungs"] if rung["rung"] == "tls")
+    assert tls["messages"][-1] == "sent unknown_ca", "the alert is among the messages"
 
 
 def test_a_plain_server_on_the_tls_port() -> None:

@@ -8,6 +8,7 @@ library cannot.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
 import ssl
@@ -44,6 +45,7 @@ _ALERTS: Final[dict[str, frozenset[int]]] = {
     "server_name_filtered": frozenset({112}),
 }
 """What an alert of the server's means (RFC 8446, section 6)."""
+_PROTOCOLS: Final = ("h2", "http/1.1")
 _SOON: Final = 21
 """Days."""
 
@@ -53,8 +55,10 @@ async def look(case: Case) -> Rung:
     began = time.monotonic()
     evidence: dict[str, Any] = {}
     signs: list[Sign] = []
+    context = case.context(alpn=_PROTOCOLS)
+    evidence["messages"] = _overheard(context)
     try:
-        stream = await case.secure(await case.connect(), case.context(alpn=("h2", "http/1.1")))
+        stream = await case.secure(await case.connect(), context)
     except HoldwireError as exc:
         return await _failed(case, exc, evidence)
     took = time.monotonic() - began
@@ -64,6 +68,7 @@ async def look(case: Case) -> Rung:
     finally:
         stream.close()
     evidence["versions"] = await _versions(case)
+    evidence["protocols"] = await _protocols(case)
     evidence["without_sni"] = await _without_name(case)
     evidence["ocsp_stapled"] = await _stapled(case)
     if evidence["without_sni"] != "ok":
@@ -222,6 +227,38 @@ async def _versions(case: Case) -> dict[str, str]:
         for name in _VERSIONS:
             group.start_soon(probe, name)
     return dict(sorted(found.items()))
+
+
+async def _protocols(case: Case) -> dict[str, str | None]:
+    """What is agreed upon when each protocol alone is offered by ALPN; None for nothing."""
+    found: dict[str, str | None] = {}
+
+    async def probe(name: str) -> None:
+        try:
+            stream = await case.secure(await case.connect(), case.context(verify=False, alpn=(name,)))
+        except HoldwireError as exc:
+            found[name] = "failed" if exc.failure is None else str(exc.failure.kind)
+            return
+        found[name] = stream.alpn_protocol
+        stream.close()
+
+    async with anyio.create_task_group() as group:
+        for name in _PROTOCOLS:
+            group.start_soon(probe, name)
+    return dict(sorted(found.items()))
+
+
+def _overheard(context: ssl.SSLContext) -> list[str]:
+    """The handshake's messages and alerts, as ``openssl s_client -msg`` tells them, while they are exchanged."""
+    messages: list[str] = []
+
+    def note(_: object, direction: str, __: object, content: object, kind: object, ___: bytes) -> None:
+        if getattr(content, "name", "") in {"HANDSHAKE", "ALERT"}:
+            messages.append(f"{'sent' if direction == 'write' else 'received'} {getattr(kind, 'name', kind)}".lower())
+
+    with contextlib.suppress(AttributeError):  # CPython's own, and private: without it there is less to tell
+        context._msg_callback = note  # type: ignore[attr-defined]  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
+    return messages
 
 
 async def _without_name(case: Case) -> str:
