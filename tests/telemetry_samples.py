@@ -97,6 +97,8 @@ def full_failure(**changes: Any) -> Failure:
         "outq": 33,
         "sent": Sent.ALL,
         "delivery": Delivery.ACKED,
+        "fin_before_write": True,
+        "discarded": 33,
     }
     return failure(**{**values, **changes})
 

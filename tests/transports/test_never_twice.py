@@ -179,8 +179,11 @@ async def test_a_fin_inferred_after_the_write_is_proof_only_for_those_who_say_so
             if stale_proof:
                 assert (await http.post("/order", content=b"1")).status_code == 200
             else:
-                with pytest.raises(LOST):
+                with pytest.raises(LOST) as caught:
                     await http.post("/order", content=b"1")
+                failure = holdwire.failure_of(caught.value)
+                assert failure is not None
+                assert failure.fin_before_write
         server.join()
     assert server.executed.count(POST) == int(stale_proof)
     assert seen.reasons == ["stale_connection" if stale_proof else "may_have_been_processed"]
@@ -216,6 +219,7 @@ async def test_ciphertext_that_the_kernel_refused_never_arrives(
                 failure = holdwire.failure_of(caught.value)
                 assert failure is not None
                 assert (failure.sent, failure.delivery) == (Sent.NONE, Delivery.NOT_SENT)
+                assert failure.discarded > 100
                 assert failure.safe_to_retry
             plan.script = Script()
         server.join()

@@ -108,6 +108,8 @@ def test_a_failure_of_which_all_is_known_has_every_attribute(memory: Memory) -> 
         "holdwire.fault_side": "peer",
         "holdwire.request.sent": "all",
         "holdwire.request.delivery": "acked",
+        "holdwire.request.fin_before_write": True,
+        "holdwire.request.discarded": 33,
         "holdwire.syscall": "recv",
         "holdwire.errno.number": 104,
         "holdwire.errno.name": "ECONNRESET",

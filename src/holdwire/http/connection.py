@@ -37,7 +37,6 @@ class Attempt:
         "began",
         "connect_by",
         "failure",
-        "fin_before_write",
         "first_stream",
         "goaway_error",
         "http2",
@@ -52,7 +51,6 @@ class Attempt:
         "retrier",
         "reused",
         "sent",
-        "unsent_aborted",
         "write_failure",
         "written",
     )
@@ -78,8 +76,6 @@ class Attempt:
         self.received = 0
         self.response_early = False
         """Whether response bytes arrived before the request was fully written."""
-        self.fin_before_write = False
-        """Whether all signs are that the peer had closed before the first byte was written; they prove nothing."""
         self.replaced = False
         """Whether its path looked dead, and a replacement stands."""
         self.multiplexed = False
@@ -90,8 +86,6 @@ class Attempt:
         """Whether its stream was the connection's first."""
         self.goaway_error = False
         """Whether the GOAWAY that ended its stream has an error code."""
-        self.unsent_aborted = 0
-        """Bytes that were still queued when the connection was given up, and are never delivered."""
 
 
 class HttpConnection(abc.ABC):

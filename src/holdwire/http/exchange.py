@@ -203,7 +203,6 @@ class Exchange:
         return replace(
             outcome,
             path_suspect=attempt.replaced,
-            fin_before_write=attempt.fin_before_write,
             user_timeout=isinstance(exc, DeadlineExceeded),
             multiplexed=attempt.multiplexed,
             http2=attempt.http2,

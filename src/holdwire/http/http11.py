@@ -314,11 +314,10 @@ class Http11Connection(HttpConnection):
         reader = self._reader
         if reader.started and not attempt.received:
             attempt.received = 1
-        failure = self._failure_of(exc, attempt)
+        undelivered = wire.undelivered()
+        failure = self._failure_of(exc, attempt, undelivered or 0)
         if isinstance(exc, HoldwireError) and exc.failure is None:
             exc.failure = failure
-        undelivered = wire.undelivered()
-        attempt.unsent_aborted = undelivered or 0
         failed = isinstance(exc, HoldwireError)
         reason = CloseReason.FAILURE if failed else CloseReason.CANCELLED
         self.end(reason, failure if failed else None, abort=undelivered != 0)
@@ -333,7 +332,7 @@ class Http11Connection(HttpConnection):
         whole = len(request.head) + (len(request.body) if isinstance(request.body, bytes) else 1 << 62)
         return Sent.ALL if accepted >= whole and not self.wire.unsent else Sent.PART
 
-    def _failure_of(self, exc: BaseException, attempt: Attempt) -> Failure | None:
+    def _failure_of(self, exc: BaseException, attempt: Attempt, discarded: int) -> Failure | None:
         """The record of ``exc``, with what only this layer knows."""
         failure: Failure | None
         if isinstance(exc, HoldwireError) and not isinstance(exc, DeadlineExceeded):
@@ -344,15 +343,21 @@ class Http11Connection(HttpConnection):
             return None
         if failure is None:
             return None
+        accepted = self.wire.bytes_out - self._mark
         known = delivery(
-            accepted=self.wire.bytes_out - self._mark,
+            accepted=accepted,
             outq=failure.outq,
             notsent=None if failure.tcp is None else failure.tcp.notsent_bytes,
             response_bytes=attempt.received,
             ended=failure.tcp is not None and failure.tcp.state is TcpState.CLOSE,
         )
-        attempt.fin_before_write = fin_before_write(failure, accepted=self.wire.bytes_out - self._mark)
-        failure = failure.evolve(sent=attempt.sent, delivery=known, reused=attempt.reused)
+        failure = failure.evolve(
+            sent=attempt.sent,
+            delivery=known,
+            reused=attempt.reused,
+            fin_before_write=fin_before_write(failure, accepted=accepted),
+            discarded=discarded,
+        )
         if isinstance(exc, HoldwireError):
             exc.failure = failure
         attempt.failure = failure

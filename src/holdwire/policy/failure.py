@@ -48,12 +48,14 @@ class Failure:
     ``errno`` 0 means an end of file without an errno; None means that no system call was involved.
     ``action`` is the most that may be done about it. ``confidence`` is how sure ``cause`` is.
     ``host`` and ``port`` are the logical origin, ``peer`` and ``peer_port`` the address in use (``peer`` is the
-    path of a Unix socket), ``via`` the proxy's host and port when the connection goes through one. ``safe_to_retry`` is
-    whether sending the request again cannot execute it twice, None outside a request; ``attempts`` how often the
-    request had been tried when this happened, this time included. Times are in
-    seconds; ``at`` and ``began`` are Unix times: of the failure, and of the later of attempt start and last
-    successful I/O. ``detail`` is text of our own or an operating system's message: never a URL, header or payload.
-    ``flight`` is what happened on the connection last.
+    path of a Unix socket), ``via`` the proxy's host and port when the connection goes through one. ``fin_before_write``
+    tells that all signs are that the peer had closed before the request was written (they prove nothing), ``discarded``
+    how many bytes waited, encrypted or in the kernel, when the connection was given up: they never arrive.
+    ``safe_to_retry`` is whether sending the request again cannot execute it twice, None outside a request;
+    ``attempts`` how often it had been tried when this happened, this time included. Times are in seconds; ``at`` and
+    ``began`` are Unix times: of the failure, and of the later of attempt start and last successful I/O. ``detail``
+    is text of our own or an operating system's message: never a URL, header or payload. ``flight`` is what happened
+    on the connection last.
     """
 
     kind: Kind
@@ -86,6 +88,8 @@ class Failure:
     outq: int | None = None
     sent: Sent | None = None
     delivery: Delivery | None = None
+    fin_before_write: bool = False
+    discarded: int = 0
     safe_to_retry: bool | None = None
     attempts: int = 0
     at: float = 0.0

@@ -103,6 +103,7 @@ class Outcome:
             action=action,
             # BACK_OFF: the name has resolved before in this process, so that it is the resolver that has a problem
             name_not_found=failure.errno_name in _NOT_FOUND and action is not Action.BACK_OFF,
+            fin_before_write=failure.fin_before_write,
             answered=failure.delivery is Delivery.ANSWERED,
             cancelled=failure.kind is Kind.CANCELLED,
         )

@@ -53,6 +53,8 @@ _NOT_ZERO: Final[tuple[tuple[str, str], ...]] = (
     ("holdwire.cause", "cause"),
     ("holdwire.remedy", "remedy"),
     ("holdwire.connection.requests", "requests"),
+    ("holdwire.request.fin_before_write", "fin_before_write"),
+    ("holdwire.request.discarded", "discarded"),
     ("holdwire.tcp.outq", "outq"),
 )
 _TCP: Final[tuple[tuple[str, str], ...]] = (
