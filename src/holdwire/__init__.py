@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         failure_of,
     )
     from .events import Observer, snapshot
+    from .http.tunnel import Tunnel
     from .net.asyncio_view import asyncio_streams
     from .policy.backoff import Backoff
     from .policy.budget import RetryBudget
@@ -86,6 +87,7 @@ __all__ = [
     "Statistics",
     "Stream",
     "StreamAttribute",
+    "Tunnel",
     "asyncio_streams",
     "connect",
     "failure_of",
@@ -117,6 +119,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "events": ("Observer", "snapshot"),
     "policy.budget": ("RetryBudget",),
+    "http.tunnel": ("Tunnel",),
     "net.asyncio_view": ("asyncio_streams",),
     "policy.backoff": ("Backoff",),
     "policy.failure": ("Failure",),

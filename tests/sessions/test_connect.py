@@ -293,31 +293,6 @@ async def test_a_stream_that_is_forgotten_closes_its_socket(listener: socket.soc
         peer.recv(1)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "says"),
-    [
-        ({"url": "http://h:1"}, holdwire.HoldwireError, "tcp://host:port"),
-        ({"url": "tls://user:secret@h:1"}, ValueError, "on_connect"),
-        ({"url": "tcp://h"}, ValueError, "port"),
-        ({"url": "tcp://h:1", "host": "h"}, ValueError, "not both"),
-        ({"url": "tcp://h:1/path"}, ValueError, "nothing more"),
-        ({"url": "tcp://h:1?x=secret"}, ValueError, "query"),
-        ({"url": "unix://"}, ValueError, "unix:///"),
-        ({"host": "h"}, ValueError, "host= and port="),
-        ({"host": "h", "port": 70000}, ValueError, "65535"),
-        ({"url": "tls://h:1", "tls": False}, ValueError, "tcp://"),
-        ({"url": "tcp://h:1", "server_hostname": "x"}, ValueError, "TLS"),
-        ({"url": "tcp://h:1", "heartbeat": holdwire.Heartbeat(interval=1)}, ValueError, "probe"),
-        ({"url": "tls://h:1", "tls_truncation": "maybe"}, ValueError, "accept"),
-        ({"url": "tcp://h:1", "profile": "moon"}, ValueError, "profiles are"),
-    ],
-)
-def test_wrong_arguments_say_what_to_give(arguments: dict[str, object], error: type[Exception], says: str) -> None:
-    with pytest.raises(error, match=says) as raised:
-        holdwire.connect(**arguments)  # type: ignore[arg-type]
-    assert "secret" not in str(raised.value)
-
-
 async def test_the_kernels_limit_is_lifted_while_a_living_peer_does_not_read_and_armed_again(
     listener: socket.socket,
 ) -> None:

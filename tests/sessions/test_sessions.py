@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import gc
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 import pytest
 import tenacity
@@ -17,6 +19,7 @@ import holdwire
 from holdwire import Backoff, Heartbeat, ReconnectPolicy, Session
 from holdwire.events import FailureRecorded, Reconnected
 from holdwire.net.dial import dial
+from tests.conftest import open_sockets
 from tests.sessions.peers import echo, line_server, serve, silent
 
 if TYPE_CHECKING:
@@ -515,31 +518,30 @@ async def test_two_loops_over_the_same_sessions_are_refused() -> None:
         group.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("at", range(12))
-async def test_cancelled_anywhere_nothing_is_left(at: int) -> None:
+async def test_cancelled_anywhere_nothing_is_left() -> None:
     async def login(session: Session) -> bytes:
         await session.send(b"x")
         return await session.receive()
 
-    async with serve(sayer(b"a", b"b", b"c")) as port:
-        with anyio.CancelScope() as scope:
-            steps = 0
+    async def use(port: int) -> None:
+        async for session in holdwire.sessions(f"tcp://127.0.0.1:{port}", on_connect=login, reconnect=QUICK):
+            async with session:
+                await session.receive()
 
-            async def count() -> None:
-                nonlocal steps
-                while True:
-                    steps += 1
-                    if steps > at * 3:
-                        scope.cancel()
-                        return
-                    await anyio.lowlevel.checkpoint()
+    async def cancel_after(steps: int, group: anyio.abc.TaskGroup) -> None:
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
 
+    before = len(open_sockets())
+    async with serve(sayer()) as port:
+        for steps in range(0, 45, 5):
             async with anyio.create_task_group() as group:
-                group.start_soon(count)
-                async for session in holdwire.sessions(f"tcp://127.0.0.1:{port}", on_connect=login, reconnect=QUICK):
-                    async with session:
-                        await session.receive()
-                group.cancel_scope.cancel()
+                group.start_soon(cancel_after, steps, group)
+                group.start_soon(use, port)
+            ours = [one for one in gc.get_objects() if isinstance(one, Session) and not one.closed]
+            assert not ours, f"cancelled after {steps} steps"
+    assert len(open_sockets()) <= before + 1
 
 
 async def test_the_name_is_asked_anew_for_each_session(monkeypatch: pytest.MonkeyPatch) -> None:

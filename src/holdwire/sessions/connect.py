@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..policy.profiles import Profile
     from ..policy.settings import Heartbeat
     from ..tls.engine import Truncation
-    from .opener import KeepaliveSetting
+    from .opener import KeepaliveSetting, Passage
 
 __all__ = ["Connecting", "connect"]
 
@@ -81,6 +81,7 @@ def connect(
     profile: str | Profile = "default",
     keepalive: KeepaliveSetting = "profile",
     heartbeat: Heartbeat | None = None,
+    proxy: Passage | None = None,
     connect_timeout: float | None = 20.0,
     local_address: str | None = None,
     socket_options: Iterable[SocketOption] = (),
@@ -100,13 +101,14 @@ def connect(
         profile: What is known about the path; sets ``keepalive``.
         keepalive: TCP keepalive; None for the system's defaults.
         heartbeat: Probes that find a dead peer; one of ``holdwire.probes``, or your own ``Heartbeat``.
+        proxy: A ``holdwire.Tunnel``: the way goes through an HTTP or SOCKS5 proxy.
         connect_timeout: Seconds for all of name resolution, connecting and TLS; None sets no limit.
         local_address: Our own address.
         socket_options: As httpx's; they win over ``keepalive``.
         observers: Who else is told of events.
 
     Raises (when awaited or entered):
-        ConnectFailed: No connection came about.
+        ConnectFailed, ProxyError: No connection came about.
         DeadlineExceeded: None within ``connect_timeout``.
 
     Raises:
@@ -121,6 +123,7 @@ def connect(
         resume=resume,
         profile=profile,
         keepalive=keepalive,
+        proxy=proxy,
         local_address=local_address,
         socket_options=socket_options,
         observers=observers,

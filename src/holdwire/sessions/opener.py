@@ -11,7 +11,7 @@ import ssl
 import time
 from contextvars import copy_context
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from ..errors import DeadlineExceeded, HoldwireError
 from ..events import ConnectionSetUp, FailureRecorded, Observers, SetupStep
@@ -32,17 +32,44 @@ if TYPE_CHECKING:
     from ..net.dial import Dialled
     from ..net.keepalive import SocketOption
     from ..net.stream import SocketStream
+    from ..net.wire import Wire
     from ..policy.settings import Keepalive
     from ..tls.engine import Truncation
     from .target import Target
 
-__all__ = ["KeepaliveSetting", "Opener", "tell_setup"]
+__all__ = ["KeepaliveSetting", "Opener", "Passage", "tell_setup"]
 
 KeepaliveSetting: TypeAlias = "Keepalive | Literal['profile'] | None"
 """``"profile"``: what the profile says; None: the system's defaults."""
 
 _tls_sessions: Final = SessionCache()
 """Of the whole process: a key holds the context, so nothing is shared that must not be."""
+
+
+class Passage(Protocol):
+    """A proxy: where it is, and that it opens a way (``holdwire.Tunnel`` is one)."""
+
+    @property
+    def host(self) -> str:
+        """Where to connect to."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """See ``host``."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """As records have it in ``via``."""
+        ...
+
+    tls: ssl.SSLContext | None
+    """For TLS with the proxy itself; None where that is not spoken."""
+
+    async def open(self, wire: Wire, host: str, port: int, deadline: float | None) -> None:
+        """Have ``wire``, which is connected to the proxy, connected to ``host``."""
+        ...
 
 
 class Opener:
@@ -63,6 +90,7 @@ class Opener:
         resume: bool,
         profile: str | Profile,
         keepalive: KeepaliveSetting,
+        proxy: Passage | None,
         local_address: str | None,
         socket_options: Iterable[SocketOption],
         observers: Iterable[Observer],
@@ -76,6 +104,9 @@ class Opener:
             raise ValueError("server_hostname and alpn are for TLS: give tls://, or tls=True")
         if self.target.secure and target.path is not None and server_hostname is None:
             raise ValueError("TLS over a Unix socket needs server_hostname: the path is no name for a certificate")
+        if proxy is not None and target.path is not None:
+            raise ValueError("a proxy does not go with a Unix socket")
+        self._proxy = proxy
         self._context: ssl.SSLContext | None = None
         if isinstance(tls, ssl.SSLContext):
             if alpn:
@@ -98,7 +129,7 @@ class Opener:
         """A connected stream, in TLS if the target wants it.
 
         Raises:
-            ConnectFailed, DeadlineExceeded: None came about; ``setup`` is what was tried, and nobody was told yet.
+            ConnectFailed, ProxyError, DeadlineExceeded: None came about; ``setup`` is what was tried, not yet told.
         """
         began = time.time_ns()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -124,59 +155,72 @@ class Opener:
                 raise DeadlineExceeded(message, limit="connect", failure=exc.failure) from exc
             raise
         steps.extend(dialled.steps)
-        if self._context is None:
-            return dialled.stream
-        return await self._secure(dialled.stream, self._context, deadline, steps)
+        wire: SocketStream | TLSStream = dialled.stream
+        if self._proxy is not None:
+            wire = await self._pass(self._proxy, wire, deadline, steps)
+        if self._context is not None:
+            wire = await self._secure(wire, self._context, self._name, Phase.TLS_HANDSHAKE, deadline, steps)
+        return wire
 
     async def _dial(self, deadline: float | None) -> Dialled:
-        target = self.target
+        target, proxy = self.target, self._proxy
         if target.path is not None:
             return await dial_unix(target.path, host=target.host, socket_options=self._socket_options)
         return await dial(
-            target.host,
-            target.port,
+            target.host if proxy is None else proxy.host,
+            target.port if proxy is None else proxy.port,
             keepalive=self.keepalive,
             local_address=self._local_address,
             socket_options=self._socket_options,
             timeout=_left(deadline),
             memory=self._memory,
+            via=None if proxy is None else proxy.name,
+            origin=(target.host, target.port),
         )
 
-    async def _secure(
-        self, stream: SocketStream, context: ssl.SSLContext, deadline: float | None, steps: list[SetupStep]
-    ) -> TLSStream:
-        key = _tls_sessions.key(context, self._name)
-        session = _tls_sessions.get(key) if self._resume else None
-        began = time.time_ns()
-        facts = stream.facts()
-        failure = None
+    async def _pass(
+        self, proxy: Passage, wire: SocketStream | TLSStream, deadline: float | None, steps: list[SetupStep]
+    ) -> SocketStream | TLSStream:
+        """Through the proxy at the other end of ``wire``."""
+        if proxy.tls is not None:
+            wire = await self._secure(wire, proxy.tls, proxy.host, Phase.PROXY, deadline, steps)
         try:
-            secured = await TLSStream.connect(
-                stream,
-                context=context,
-                server_hostname=self._name,
-                session=session,
-                timeout=_left(deadline),
-                truncation=self._truncation,
-            )
+            with _Step(wire, Phase.PROXY, steps):
+                await proxy.open(wire, self.target.host, self.target.port, deadline)
+        except BaseException:
+            wire.abort()
+            raise
+        wire.phase = Phase.UPGRADED
+        return wire
+
+    async def _secure(
+        self,
+        wire: SocketStream | TLSStream,
+        context: ssl.SSLContext,
+        name: str,
+        phase: Phase,
+        deadline: float | None,
+        steps: list[SetupStep],
+    ) -> TLSStream:
+        """TLS over ``wire``; ``phase`` says whether the proxy is at its other end, or the server."""
+        key = _tls_sessions.key(context, name, proxy=None if self._proxy is None else self._proxy.name)
+        session = _tls_sessions.get(key) if self._resume else None
+        try:
+            with _Step(wire, phase, steps):
+                secured = await TLSStream.connect(
+                    wire,
+                    context=context,
+                    server_hostname=name,
+                    session=session,
+                    timeout=_left(deadline),
+                    truncation=self._truncation,
+                )
         except HoldwireError as exc:
-            failure = exc.failure
             if session is not None:
                 _tls_sessions.forget(key)
-            if failure is not None and stream.peer is not None:
-                self._memory.failed(stream.peer, time.monotonic())
+            if exc.failure is not None and wire.peer is not None:
+                self._memory.failed(wire.peer, time.monotonic())
             raise
-        finally:
-            steps.append(
-                SetupStep(
-                    phase=Phase.TLS_HANDSHAKE,
-                    began=began,
-                    ended=time.time_ns(),
-                    peer=facts.get("peer"),
-                    peer_port=facts.get("peer_port"),
-                    failure=failure,
-                )
-            )
         if self._resume:
             secured.on_session = _tls_sessions.keeper(key)
         return secured
@@ -199,6 +243,31 @@ class Opener:
             steps=tuple(steps),
             context=context,
             failure=None if failure is None else failure.failure,
+        )
+
+
+class _Step:
+    """Records one step of setting up, whatever becomes of it."""
+
+    def __init__(self, wire: SocketStream | TLSStream, phase: Phase, steps: list[SetupStep]) -> None:
+        self._facts = wire.facts()
+        self._phase = phase
+        self._steps = steps
+        self._began = time.time_ns()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: object) -> None:
+        self._steps.append(
+            SetupStep(
+                phase=self._phase,
+                began=self._began,
+                ended=time.time_ns(),
+                peer=self._facts.get("peer"),
+                peer_port=self._facts.get("peer_port"),
+                failure=value.failure if isinstance(value, HoldwireError) else None,
+            )
         )
 
 

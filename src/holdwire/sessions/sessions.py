@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, Unpack
 import anyio
 from anyio import ResourceGuard
 
-from ..errors import ConnectFailed, ConnectionLost, DeadlineExceeded, HoldwireError, LoginRefused, SessionDown
+from ..errors import (
+    ConnectFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    HoldwireError,
+    LoginRefused,
+    ProxyError,
+    SessionDown,
+)
 from ..events import Reconnected, register_snapshots
 from ..policy import diagnosis
 from ..policy.kind import Kind
@@ -40,7 +48,7 @@ if TYPE_CHECKING:
     from ..policy.settings import Heartbeat
     from ..tls.engine import Truncation
     from .connect import Connecting
-    from .opener import KeepaliveSetting
+    from .opener import KeepaliveSetting, Passage
 
 __all__ = ["Sessions", "StreamOptions", "sessions"]
 
@@ -60,6 +68,7 @@ class StreamOptions(TypedDict, total=False):
     profile: str | Profile
     keepalive: KeepaliveSetting
     heartbeat: Heartbeat | None
+    proxy: Passage | None
     connect_timeout: float | None
     local_address: str | None
     socket_options: Iterable[SocketOption]
@@ -165,7 +174,7 @@ class Sessions:
         timeout = self._connecting.timeout
         try:
             wire = await opener.open(None if timeout is None else max(timeout, self._reconnector.last_pause))
-        except (ConnectFailed, DeadlineExceeded) as exc:
+        except (ConnectFailed, ProxyError, DeadlineExceeded) as exc:
             return exc
         session = Session(
             wire,
@@ -378,7 +387,7 @@ def sessions(
         options: As those of ``connect``; each attempt may take the last pause where that is above ``connect_timeout``.
 
     Raises (from the loop):
-        ConnectFailed, DeadlineExceeded, ConnectionLost: What cannot get better, or the stop rule has ended it.
+        ConnectFailed, ProxyError, DeadlineExceeded, ConnectionLost: What cannot get better, or a stop rule ended it.
         LoginRefused: The same refusal twice by one server.
         Fatal: The hook's.
     """

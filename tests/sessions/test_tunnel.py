@@ -1,0 +1,68 @@
+"""Streams and sessions through a proxy: HTTP, HTTPS and SOCKS5."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+import tenacity
+
+import holdwire
+from holdwire.testing import self_signed
+from tests.proxies import StubProxy
+from tests.sessions.peers import echo, serve
+
+pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
+
+
+@pytest.mark.parametrize("kind", ["http", "https", "socks5"])
+async def test_a_tls_stream_through_a_proxy(
+    kind: str, client_context: ssl.SSLContext, server_context: ssl.SSLContext
+) -> None:
+    identity = self_signed("127.0.0.1")
+    with StubProxy(
+        socks=kind == "socks5",
+        context=identity.server_context() if kind == "https" else None,
+        credentials=(b"me", b"secret"),
+    ) as proxy:
+        scheme, _, rest = proxy.url.partition("://")
+        tunnel = holdwire.Tunnel(
+            f"{scheme}://me:secret@{rest}", tls=identity.client_context() if kind == "https" else None
+        )
+        async with (
+            serve(echo, tls=server_context) as port,
+            holdwire.connect(f"tls://localhost:{port}", tls=client_context, proxy=tunnel) as stream,
+        ):
+            await stream.send(b"hello")
+            assert await stream.receive() == b"hello"
+            assert stream._wire.facts().get("via") == proxy.name
+
+
+async def test_a_proxy_that_refuses_is_named_and_one_that_is_busy_is_tried_again() -> None:
+    policy = holdwire.ReconnectPolicy(wait=tenacity.wait_fixed(0.01))
+    with StubProxy() as proxy:
+        tunnel = holdwire.Tunnel(proxy.url)
+        async with serve(echo) as port:
+            proxy.script.extend(["502 Bad Gateway", "rst"])
+            async for session in holdwire.sessions(f"tcp://127.0.0.1:{port}", proxy=tunnel, reconnect=policy):
+                async with session:
+                    assert session.attempts == 3
+                    break
+            proxy.script.append("502 Bad Gateway")
+            with pytest.raises(holdwire.ProxyError, match="502 Bad Gateway") as raised:
+                await holdwire.connect(f"tcp://127.0.0.1:{port}", proxy=tunnel)
+    assert raised.value.failure is not None
+    assert raised.value.failure.phase is holdwire.Phase.PROXY
+    assert raised.value.failure.via == proxy.name
+    assert "secret" not in str(raised.value)
+
+
+def test_what_is_no_proxy_is_refused_without_its_password() -> None:
+    for url in ("ftp://me:secret@proxy:1", "http://me:secret@", "http://me:secret@proxy:1/path", "secret"):
+        with pytest.raises(ValueError, match="scheme://host:port") as raised:
+            holdwire.Tunnel(url)
+        assert "secret" not in str(raised.value)
+    with pytest.raises(ValueError, match="https://"):
+        holdwire.Tunnel("http://proxy:1", tls=ssl.create_default_context())
+    with pytest.raises(ValueError, match="Unix socket"):
+        holdwire.connect("unix:///x", proxy=holdwire.Tunnel("http://proxy:1"))
