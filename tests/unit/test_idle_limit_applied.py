@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import holdwire
 from holdwire.events import CloseReason, FailureRecorded
+from holdwire.http.h2_settings import Http2Settings
+from holdwire.net.runtime import current as client_runtime
 from holdwire.policy.failure import Failure
 from holdwire.policy.kind import Category, Kind
 from holdwire.policy.phase import Phase
-from holdwire.policy.settings import PoolPolicy
-from tests.unit.test_pool import B, Bench
+from holdwire.policy.settings import Heartbeat, PoolPolicy
+from tests.unit.test_pool import A, B, Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,6 +146,30 @@ async def test_a_deploy_that_ends_many_at_once_shortens_nothing(wait: Callable[[
     assert await is_reused_after(bench, wait, 90.0)
     (*_, last) = [event for event in bench.events if isinstance(event, FailureRecorded)]
     assert "restarted or replaced" in last.failure.cause
+
+
+async def test_the_heartbeat_of_new_http2_connections_follows_unless_one_was_given(
+    wait: Callable[[float], None],
+) -> None:
+    bench = Bench(idle=None, learn=True)
+    plain = Http2Settings()
+    assert plain.below(bench.pool.memory.idle_limit(A, CLOCK.now)) is plain
+    await die_at(bench, wait, 100.0, times=3)
+    learnt = bench.pool.memory.idle_limit(A, CLOCK.now)
+    assert plain.below(learnt).heartbeat == Heartbeat(interval=80.0)
+    given = Http2Settings(heartbeat=Heartbeat(interval=30))
+    assert given.below(learnt) is given
+    off = Http2Settings(pings=False)
+    assert off.below(learnt) is off
+    assert plain.below(5.0).heartbeat == Heartbeat(interval=plain.floor)
+
+
+async def test_a_transport_hands_what_its_pool_learnt_to_who_opens_connections() -> None:
+    client = holdwire.ResilientTransport()._client
+    lane = client._make_lane(client_runtime())
+    opener = lane.pool._connect.__self__  # type: ignore[attr-defined]
+    assert opener.learnt is lane.pool.memory
+    lane.pool.close()
 
 
 def test_a_policy_knows_only_report_and_apply() -> None:

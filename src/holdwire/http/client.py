@@ -174,6 +174,7 @@ class HttpClient:
             sharable=connector.sharable,
             notify=settings.observers,
         )
+        connector.learnt = pool.memory
         rules = settings.retry.rules(switched_off=retries_off(), connect_rounds=settings.connect_rounds)
         exchange = Exchange(pool, policy=settings.retry, rules=rules, budget=self._budget, notify=settings.observers)
         path_watch = PathWatch(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .connection import Attempt, HttpConnection
     from .h2_settings import Http2Settings
     from .messages import Origin, Request
+    from .origin_memory import OriginMemory
     from .proxy import Proxy
 
 __all__ = ["Connector"]
@@ -71,6 +72,8 @@ class Connector:
         self._http1 = http1
         self._http2 = http2
         self._proxy = proxy
+        self.learnt: OriginMemory | None = None
+        """The idle limits that were learnt; set by who makes the pool."""
 
     def sharable(self, origin: Origin) -> bool:
         """Whether a connection to ``origin`` may turn out to be HTTP/2."""
@@ -100,6 +103,8 @@ class Connector:
         if http2 is not None and self._speaks_http2(wire, origin):
             from .http2 import Http2Connection  # noqa: PLC0415 - needs h2, which is an extra
 
+            if self.learnt is not None:
+                http2 = http2.below(self.learnt.idle_limit(origin, time.monotonic()))
             return Http2Connection(wire, origin, max_age=max_age, settings=http2, notify=self._notify)
         return Http11Connection(wire, origin, max_age=max_age, truncation=self._truncation)
 

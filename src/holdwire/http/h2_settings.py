@@ -5,14 +5,12 @@ Not responsible for applying any of it (``http2``, ``h2_heartbeat``), and import
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
 
 from ..policy.pings import FLOOR
+from ..policy.settings import Heartbeat
 from .h2_memory import Http2Memory
-
-if TYPE_CHECKING:
-    from ..policy.settings import Heartbeat
 
 __all__ = ["DEAD_AFTER", "Http2Settings"]
 
@@ -34,3 +32,9 @@ class Http2Settings:
     floor: float = FLOOR
     dead_after: float = DEAD_AFTER
     max_requests: int | None = None
+
+    def below(self, learnt: float | None) -> Self:
+        """With a heartbeat below an idle limit of the path that was learnt, unless one was given or switched off."""
+        if learnt is None or self.heartbeat is not None or not self.pings:
+            return self
+        return replace(self, heartbeat=Heartbeat(interval=max(learnt, self.floor)))
