@@ -161,10 +161,10 @@ class ClosedError(HoldwireError, anyio.ClosedResourceError):
     """The transport, pool or stream was closed by its owner and cannot be used again."""
 
 
-def failure_of(exc: BaseException | None) -> Failure | None:
+def failure_of(exc: object) -> Failure | None:
     """The ``Failure`` behind any exception: through wrappers of SDKs, causes, contexts and exception groups.
 
-    Returns None where holdwire recorded none.
+    Returns None where holdwire recorded none, and for what is no exception.
     """
     for candidate in _walk(exc):
         failure: object = getattr(candidate, "failure", None)
@@ -173,12 +173,12 @@ def failure_of(exc: BaseException | None) -> Failure | None:
     return None
 
 
-def _walk(exc: BaseException | None) -> Iterator[BaseException]:
+def _walk(exc: object) -> Iterator[BaseException]:
     """Breadth first over causes, contexts and groups, each exception once."""
     queue = [exc]
     seen: set[int] = set()
     for candidate in queue:
-        if candidate is None or id(candidate) in seen:
+        if not isinstance(candidate, BaseException) or id(candidate) in seen:
             continue
         seen.add(id(candidate))
         yield candidate
