@@ -16,7 +16,7 @@ from tests.conftest import BACKENDS
 from tests.netns import SERVER, Lab, lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from holdwire.events import Event
     from holdwire.http.connection import HttpConnection
@@ -95,7 +95,7 @@ class Bench:
 
 
 @contextmanager
-def _bench(*, tls: bool) -> Iterator[Bench]:
+def _bench(*, tls: bool) -> Generator[Bench]:
     with lab() as net:
         with net.on(net.server):
             server = ChaosServer(host=SERVER, tls=tls)

@@ -617,3 +617,19 @@ async def test_a_replacement_that_died_before_its_request_came_is_not_handed_out
     replacement.end(CloseReason.FAILURE)
     assert await bench.pool.acquire(Attempt(request), fresh=True) is bench.opened[2]
     assert bench.pool.size == 2
+
+
+async def test_a_connection_that_idles_without_limit_is_closed_when_it_is_too_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("holdwire.http.pool._SELDOM", 0.01)
+    bench = Bench(idle=None)
+    first = await bench.acquire()
+    first.max_age = 3600.0
+    first.done()
+    first.max_age = 0.0
+    with anyio.fail_after(2):
+        while first.close_reason is None:  # noqa: ASYNC110 - a timer of the pool has no event
+            await anyio.sleep(0.005)
+    assert first.close_reason is CloseReason.MAX_AGE
+    assert bench.pool.size == 0

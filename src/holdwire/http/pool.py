@@ -56,6 +56,8 @@ _LEAST_SWEEP: Final = 0.05
 _MOST_SWEEP: Final = 5.0
 _SWEEPS: Final = 10
 """Times that the idle connections are looked through while one of them reaches its idle limit, at most."""
+_SELDOM: Final = 30.0
+"""Seconds between two looks for connections that are too old, where nothing limits how long they idle."""
 _LOOK_AFTER: Final = 1.0
 """Seconds of idling after which every connection is looked at before it is used again."""
 _PROMISE: Final = 1.0
@@ -541,12 +543,14 @@ class Pool:
     def _arm(self) -> None:
         limits = (self._limits.idle, self.memory.least_idle_limit)
         limit = min((one for one in limits if one is not None), default=None)
-        if limit is None or not self._by_idleness:
+        if not self._by_idleness:
             self._sweeper = None
             return
-        oldest = next(iter(self._by_idleness))
-        pause = min(max(limit / _SWEEPS, _LEAST_SWEEP), _MOST_SWEEP)
-        delay = max(oldest.idle_since + limit - time.monotonic(), pause)
+        delay = _SELDOM
+        if limit is not None:
+            oldest = next(iter(self._by_idleness))
+            pause = min(max(limit / _SWEEPS, _LEAST_SWEEP), _MOST_SWEEP)
+            delay = max(oldest.idle_since + limit - time.monotonic(), pause)
         self._sweeper = self.runtime.call_later(delay, _WeakCallback(self).sweep)
 
     def sweep(self) -> None:
