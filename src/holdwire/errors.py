@@ -5,7 +5,7 @@ Not responsible for deciding anything, and not for the exceptions that httpx use
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
@@ -183,6 +183,6 @@ def _walk(exc: object) -> Iterator[BaseException]:
         seen.add(id(candidate))
         yield candidate
         if isinstance(candidate, BaseExceptionGroup):
-            queue.extend(candidate.exceptions)
+            queue.extend(cast("BaseExceptionGroup[BaseException]", candidate).exceptions)
         queue.append(candidate.__cause__)
         queue.append(candidate.__context__)
