@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CONFIGURATION = """
 daemon off;
+user root;
 master_process on;
 worker_processes 1;
 pid {folder}/nginx.pid;

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 ours: Any = pytest.importorskip("holdwire.transports.httpx2", reason="httpx2 is not installed: no SDK was tried")
 
+# the SDKs leave generators of httpx2 half read, of which trio complains
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 EVENT_STREAM = (("Content-Type", "text/event-stream"),)
 JSON = (("Content-Type", "application/json"),)
 WORDS = ("Hold ", "the ", "line.")
