@@ -116,7 +116,7 @@ class HttpConnection(abc.ABC):
         self.max_age = max_age
         self.last_context: Context | None = None
         self.close_reason: CloseReason | None = None
-        self.served = 0
+        self.served: int = 0
         """Exchanges completed."""
         self.idle_limit: float | None = None
         """Seconds of idling that the server has announced, less a margin; None if it has not."""

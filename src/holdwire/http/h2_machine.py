@@ -13,7 +13,7 @@ Not responsible for what the end of a stream means (``h2_fates``) or for when to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import hpack
 from h2.errors import ErrorCodes
@@ -41,9 +41,10 @@ from .h2_frames import (
 )
 
 if TYPE_CHECKING:
+    from .h2_sink import Sink
     from .h2_stream import Http2Stream
 
-__all__ = ["HEADER_LIST", "WINDOW", "Machine", "Sink"]
+__all__ = ["HEADER_LIST", "WINDOW", "Machine"]
 
 WINDOW: Final = 2**24
 """Bytes that may be on their way to us, on a stream and on the connection."""
@@ -63,38 +64,6 @@ _SETTINGS: Final = {
     SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
     SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_LIST,
 }
-
-
-class Sink(Protocol):
-    """What the machine tells. ``ended`` says that the response ends with this."""
-
-    def on_head(self, stream: Http2Stream, fields: list[tuple[bytes, bytes]], *, ended: bool) -> None:
-        """HEADERS: of an interim response, the response, or trailers."""
-        ...
-
-    def on_data(self, stream: Http2Stream, data: bytes, used: int, *, ended: bool) -> None:
-        """DATA, which counts ``used`` in the windows."""
-        ...
-
-    def on_reset(self, stream: Http2Stream, code: int) -> None:
-        """RST_STREAM."""
-        ...
-
-    def on_goaway(self, last: int, code: int, text: bytes) -> None:
-        """GOAWAY; the ids are checked."""
-        ...
-
-    def on_settings(self, changed: dict[int, int]) -> None:
-        """SETTINGS, applied."""
-        ...
-
-    def on_ping_answer(self, payload: bytes) -> None:
-        """A PING of ours was acknowledged."""
-        ...
-
-    def on_room(self) -> None:
-        """A window has opened."""
-        ...
 
 
 class Machine:

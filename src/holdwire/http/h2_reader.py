@@ -1,15 +1,22 @@
-"""``read_all``: the reader of one HTTP/2 connection. It holds the connection weakly while it waits, and ends with it.
+"""The reader of one HTTP/2 connection: a service task that gives what arrives to the machine, and sees the end of it.
 
-Not responsible for what the bytes mean (``http2``).
+It holds the connection weakly while it waits, and ends with it. When one read wakes several tasks it waits until all
+have run, and has what they say leave in one write. Not responsible for what frames mean (``h2_machine``).
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from anyio.lowlevel import checkpoint
+from h2.errors import ErrorCodes
 
-from ..errors import HoldwireError
+from ..errors import ClosedError, HoldwireError
+from ..events import CloseReason
+from ..policy import diagnosis
+from ..policy.kind import Kind
+from .h2_frames import FrameError
 
 if TYPE_CHECKING:
     import weakref
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["read_all"]
 
 READ_SIZE: Final = 262_144
+_BACKLOG: Final = 2**20
+"""Bytes that may wait for a peer that does not read; beyond it we no longer answer what it asks of us."""
 
 
 async def read_all(reference: weakref.ref[Http2Connection], wire: Wire) -> None:
@@ -34,11 +43,12 @@ async def read_all(reference: weakref.ref[Http2Connection], wire: Wire) -> None:
             if batch or wire.wait_count == waits:  # more is there than anybody has taken: let the others run
                 await checkpoint()
             if batch and (connection := reference()) is not None:
-                connection.settle()
+                connection.batching = False
+                connection.flush_now()
                 del connection
     except HoldwireError as exc:
         if (connection := reference()) is not None:
-            connection.failed(exc)
+            _failed(connection, exc)
     except BaseException:
         if (connection := reference()) is not None:
             connection.interrupted()
@@ -46,13 +56,72 @@ async def read_all(reference: weakref.ref[Http2Connection], wire: Wire) -> None:
 
 
 def _hand_over(reference: weakref.ref[Http2Connection], wire: Wire, data: bytes) -> bool | None:
-    """Give the connection what came; None if it is over, else what ``receive`` says."""
+    """Give the connection what came; whether several tasks were woken, None if the connection is over."""
     connection = reference()
     if connection is None:
         wire.close()
         return None
     if not data:
-        connection.ended_by_peer()
+        _ended(connection)
         return None
-    batch = connection.receive(data)
-    return batch if connection.close_reason is None else None
+    try:
+        connection.batching = _receive(connection, data)
+    except FrameError as exc:
+        _violated(connection, exc)
+    return connection.batching if connection.close_reason is None else None
+
+
+def _receive(connection: Http2Connection, data: bytes) -> bool:
+    """Whether several tasks were woken.
+
+    Raises:
+        FrameError: The bytes are not legal.
+    """
+    now = time.monotonic()
+    terms, heartbeat, inbound = connection.terms, connection.heartbeat, connection.inbound
+    before = terms.settings, terms.limit, terms.leaving, heartbeat.late(now)
+    woken = inbound.woken
+    progress = connection.machine.receive(data, now)
+    if connection.close_reason is not None:
+        return False
+    if connection.outbox.backlog > _BACKLOG:
+        raise FrameError("it asks for answers and does not read them", ErrorCodes.ENHANCE_YOUR_CALM)
+    heartbeat.received(now, data=progress)
+    held, connection.held_resets = connection.held_resets, 0
+    connection.flush_now()
+    if (held or (terms.settings, terms.limit, terms.leaving, heartbeat.late(now)) != before) and connection.active:
+        connection.offer()
+    return inbound.woken > woken + 1
+
+
+def _ended(connection: Http2Connection) -> None:
+    """The input is at its end."""
+    wire = connection.wire
+    if wire.failure is not None:
+        connection.lose(wire.failure)
+    elif connection.unfinished:
+        failure = diagnosis.from_eof(phase=wire.phase, facts=wire.facts())
+        wire.latch(failure)
+        connection.lose(failure)
+    else:
+        connection.end(CloseReason.PEER_IDLE if connection.terms.goaway is None else CloseReason.GOAWAY)
+
+
+def _failed(connection: Http2Connection, error: HoldwireError) -> None:
+    """Reading failed."""
+    failure = error.failure
+    truncated = failure is not None and failure.kind is Kind.UNEXPECTED_EOF
+    if truncated and connection.terms.goaway is not None and not connection.unfinished:
+        connection.end(CloseReason.GOAWAY)  # it had said goodbye, only not once more in TLS
+    elif not isinstance(error, ClosedError):
+        connection.lose(failure)
+
+
+def _violated(connection: Http2Connection, error: FrameError) -> None:
+    """The peer's bytes are not HTTP/2: say so, and end the connection."""
+    if connection.close_reason is None:
+        wire = connection.wire
+        failure = diagnosis.from_protocol(phase=wire.phase, facts=wire.facts(), detail=str(error))
+        connection.say_goodbye(error.code)
+        wire.latch(failure)
+        connection.end(CloseReason.FAILURE, failure)

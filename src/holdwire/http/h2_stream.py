@@ -163,47 +163,23 @@ class Http2Body:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             if not self._done:
-                await self._trace("receive_response_body.started")
                 while (piece := await self._connection.read_body(self._stream)) is not None:
                     if piece:
                         yield piece
-                await self._trace("receive_response_body.complete")
         except GeneratorExit:
             raise
         except HoldwireError as exc:
             self._end(exc)
-            await self._trace("receive_response_body.failed", exc)
             if self.translate is None:
                 raise
             raise self.translate(exc) from exc
         except BaseException as exc:
             self._end(exc)
             raise
-        await self.aclose()
+        self._end(None)
 
     async def aclose(self) -> None:
-        if self._done:
-            return
-        try:
-            await self._trace("response_closed.started")
-        finally:
-            self._end(None)
-        await self._trace("response_closed.complete")
-
-    async def _trace(self, event: str, exc: BaseException | None = None) -> None:
-        request = self._stream.attempt.request
-        if request.trace is None:
-            return
-        info: dict[str, object]
-        if exc is not None:
-            info = {"exception": exc}
-        elif event.endswith("complete"):
-            info = {"return_value": None}
-        elif event.startswith("response_closed"):
-            info = {"stream_id": self._stream.id}
-        else:
-            info = {"request": request, "stream_id": self._stream.id}
-        await request.trace(f"http2.{event}", info)
+        self._end(None)
 
     def _end(self, exc: BaseException | None) -> None:
         if self._done:

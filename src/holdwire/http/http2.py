@@ -17,11 +17,11 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
 
-from ..errors import ClosedError, DeadlineExceeded, HoldwireError, RemoteProtocolError
+from ..errors import DeadlineExceeded, HoldwireError, RemoteProtocolError
 from ..events import CloseReason
 from ..net.runtime import current
 from ..net.stream import SocketStream
@@ -33,7 +33,6 @@ from ..policy.phase import Phase
 from ..tls.stream import TLSStream
 from .connection import Attempt, HttpConnection
 from .h2_fates import severed_error, timed_out
-from .h2_frames import FrameError
 from .h2_head import request_fields
 from .h2_heartbeat import PingHeartbeat
 from .h2_inbound import Inbound
@@ -45,6 +44,7 @@ from .h2_terms import Terms
 from .h2_trace import traced_exchange
 from .h2_upload import Uploader
 from .messages import Response
+from .trace import TracedBody
 
 if TYPE_CHECKING:
     from ..events import Observers
@@ -56,17 +56,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Http2Connection"]
 
-_BACKLOG: Final = 2**20
-"""Bytes that may wait for a peer that does not read; beyond it we no longer answer what it asks of us."""
-
 
 class Http2Connection(HttpConnection):
     """See the module."""
 
     __slots__ = (
-        "_batching",
-        "_held_resets",
-        "_inbound",
         "_lost_by",
         "_reader",
         "_reserved",
@@ -74,7 +68,10 @@ class Http2Connection(HttpConnection):
         "_streams",
         "_uploader",
         "_write_failed",
+        "batching",
         "heartbeat",
+        "held_resets",
+        "inbound",
         "machine",
         "outbox",
         "terms",
@@ -88,17 +85,17 @@ class Http2Connection(HttpConnection):
         super().__init__(wire, origin, max_age=max_age)
         self._runtime = runtime = current()
         self.terms = Terms(settings.memory, origin)
-        self._inbound = Inbound(self)
-        self.machine = Machine(self._inbound)
+        self.inbound = Inbound(self)
+        self.machine = Machine(self.inbound)
         self._streams = self.machine.streams
         self.outbox = Outbox(wire, runtime, on_room=self.on_room, on_failure=self._on_write_failure)
-        self._uploader = Uploader(self.machine, self.outbox, runtime, self._flush_now)
+        self._uploader = Uploader(self.machine, self.outbox, runtime, self.flush_now)
         self.heartbeat = PingHeartbeat(self, settings, runtime=runtime, notify=notify)
         self._reserved = 0
-        self._held_resets = 0
+        self.held_resets = 0
         self._lost_by: Failure | None = None
         self._write_failed = False
-        self._batching = False
+        self.batching = False
         wire.phase = Phase.IDLE
         itself: weakref.ref[Http2Connection] = weakref.ref(self)
         self._reader: TaskHandle = runtime.spawn(lambda: read_all(itself, wire), name="holdwire: HTTP/2 reader")
@@ -109,7 +106,7 @@ class Http2Connection(HttpConnection):
     def capacity(self) -> int:
         if self._write_failed or self._is_leaving or self.heartbeat.late(time.monotonic()):
             return 0
-        return self.terms.spare(len(self._streams) + self._held_resets, self._reserved)
+        return self.terms.spare(len(self._streams) + self.held_resets, self._reserved)
 
     @property
     def active(self) -> int:
@@ -163,7 +160,7 @@ class Http2Connection(HttpConnection):
         if self.close_reason is None and isinstance(lowest, SocketStream):
             look = lowest.look()
             if look is Look.FAILED:
-                self._lose(self.wire.failure)
+                self.lose(self.wire.failure)
             elif look is Look.ENDED:
                 self.end(CloseReason.PEER_IDLE)
         return self.close_reason is None
@@ -173,22 +170,25 @@ class Http2Connection(HttpConnection):
     async def exchange(self, attempt: Attempt) -> Response:
         self._reserved -= 1
         stream = self._open(attempt)
+        request = attempt.request
+        hook = request.trace
         try:
-            if attempt.request.trace is None:
+            if hook is None:
                 self.flush()
                 await self._uploader.send_body(stream)
                 await stream.receive_head(self._runtime)
             else:
-                self._flush_now()
-                await traced_exchange(stream, self._uploader.send_body, self.terms, self._runtime)
+                self.flush_now()
+                await traced_exchange(stream, hook, self._uploader.send_body, self.terms, self._runtime)
         except BaseException as exc:
             self.fail(stream, exc)
             raise
         stream.phase = Phase.RESPONSE_BODY
+        body = Http2Body(self, stream)
         return Response(
             stream.status,
             stream.headers,
-            Http2Body(self, stream),
+            body if hook is None else TracedBody(body, request, hook, protocol="http2", stream_id=stream.id),
             http_version=b"HTTP/2",
             wire=self.wire,
             stream_id=stream.id,
@@ -225,7 +225,7 @@ class Http2Connection(HttpConnection):
         """Found before anything was written: another connection takes the request."""
         attempt.reused = True
         attempt.phase = Phase.POOL
-        self._offer()
+        self.offer()
         return RemoteProtocolError(
             f"the HTTP/2 connection to {self.origin.host}:{self.origin.port} took no more requests when this one came",
             failure=self._lost_by,
@@ -256,7 +256,7 @@ class Http2Connection(HttpConnection):
             return
         if not stream.reset and not (stream.ended and stream.end is not None):
             self.reset(stream, ErrorCodes.CANCEL, doubtful=False)
-        self._offer()
+        self.offer()
 
     def fail(self, stream: Http2Stream, exc: BaseException) -> None:
         """The exchange ended in ``exc``: note the evidence, and reset the stream if the connection lives."""
@@ -277,7 +277,7 @@ class Http2Connection(HttpConnection):
         if not stream.reset:
             doubtful = isinstance(exc, DeadlineExceeded) or self.wire.last_read < stream.opened
             self.reset(stream, ErrorCodes.CANCEL, doubtful=doubtful)
-        self._offer()
+        self.offer()
 
     def reset(self, stream: Http2Stream, code: ErrorCodes, *, doubtful: bool) -> None:
         """Send RST_STREAM; in doubt about the connection a PING too, and hold the stream's place until it answers."""
@@ -286,10 +286,10 @@ class Http2Connection(HttpConnection):
         if doubtful:
             pinged = self.heartbeat.resetting(time.monotonic(), len(self._streams))
             if pinged and self.wire.last_read < stream.opened:
-                self._held_resets += 1
+                self.held_resets += 1
         self.flush()
 
-    def _offer(self) -> None:
+    def offer(self) -> None:
         """The connection can take more, or has nothing left to do."""
         if self.close_reason is not None:
             return
@@ -298,36 +298,7 @@ class Http2Connection(HttpConnection):
         elif self.on_idle is not None:
             self.on_idle(self)
 
-    # --- reading ---
-
-    def receive(self, data: bytes) -> bool:
-        """Bytes arrived. For the reader; whether ``settle`` is to be called when the tasks that it woke have run."""
-        now = time.monotonic()
-        terms, heartbeat = self.terms, self.heartbeat
-        before = terms.settings, terms.limit, terms.leaving, heartbeat.late(now)
-        woken = self._inbound.woken
-        try:
-            progress = self.machine.receive(data, now)
-        except FrameError as exc:
-            self._violated(exc)
-            return False
-        if self.close_reason is not None:
-            return False
-        if self.outbox.backlog > _BACKLOG:
-            self._violated(FrameError("it asks for answers and does not read them", ErrorCodes.ENHANCE_YOUR_CALM))
-            return False
-        heartbeat.received(now, data=progress)
-        held, self._held_resets = self._held_resets, 0
-        self._flush_now()
-        if (held or (terms.settings, terms.limit, terms.leaving, heartbeat.late(now)) != before) and self.active:
-            self._offer()
-        self._batching = self._inbound.woken > woken + 1
-        return self._batching
-
-    def settle(self) -> None:
-        """The tasks that were woken have run: what they had to say leaves in one write."""
-        self._batching = False
-        self._flush_now()
+    # --- what the reader and the writer tell ---
 
     def on_room(self) -> None:
         """A window has opened, or the kernel has taken something."""
@@ -335,43 +306,14 @@ class Http2Connection(HttpConnection):
 
     # --- the end of the connection ---
 
-    def ended_by_peer(self) -> None:
-        """The input is at its end. For the reader."""
-        failure = self.wire.failure
-        if failure is not None:
-            self._lose(failure)
-        elif self._unfinished:
-            failure = diagnosis.from_eof(phase=self.wire.phase, facts=self.wire.facts())
-            self.wire.latch(failure)
-            self._lose(failure)
-        else:
-            self.end(CloseReason.PEER_IDLE if self.terms.goaway is None else CloseReason.GOAWAY)
-
-    def failed(self, error: HoldwireError) -> None:
-        """Reading failed with ``error``. For the reader."""
-        failure = error.failure
-        if failure is not None and failure.kind is Kind.UNEXPECTED_EOF and self.terms.goaway and not self._unfinished:
-            self.end(CloseReason.GOAWAY)  # it had said goodbye, only not once more in TLS
-        elif not isinstance(error, ClosedError):
-            self._lose(failure)
-
     @property
-    def _unfinished(self) -> bool:
+    def unfinished(self) -> bool:
         """Whether a response is still to come."""
         return any(not stream.ended and stream.error is None for stream in self._streams.values())
 
-    def _lose(self, failure: Failure | None) -> None:
+    def lose(self, failure: Failure | None) -> None:
         undelivered = self.wire.undelivered()
         self.end(CloseReason.FAILURE, failure, abort=undelivered is None or undelivered > 0)
-
-    def _violated(self, error: FrameError) -> None:
-        """The peer's bytes are not HTTP/2: say so, and end the connection."""
-        if self.close_reason is not None:
-            return
-        failure = diagnosis.from_protocol(phase=self.wire.phase, facts=self.wire.facts(), detail=str(error))
-        self._say_goodbye(error.code)
-        self.wire.latch(failure)
-        self.end(CloseReason.FAILURE, failure)
 
     def peer_is_dead(self, detail: str) -> None:
         """A heartbeat was missed."""
@@ -404,12 +346,12 @@ class Http2Connection(HttpConnection):
         self._lost_by = failure
         if reason is not CloseReason.FOREIGN:
             if not abort and self.wire.failure is None:
-                self._say_goodbye(ErrorCodes.NO_ERROR)
+                self.say_goodbye(ErrorCodes.NO_ERROR)
             for stream in self._streams.values():
                 self.note_sent(stream, ended=True)
         super().end(reason, failure, abort=abort)
 
-    def _say_goodbye(self, code: ErrorCodes) -> None:
+    def say_goodbye(self, code: ErrorCodes) -> None:
         """GOAWAY, if it can be sent without waiting."""
         if self.outbox.busy or self.wire.closed:
             return
@@ -441,9 +383,9 @@ class Http2Connection(HttpConnection):
 
     def flush(self) -> None:
         """Send what is ready, now or with what others have to say."""
-        if not self._batching:
-            self._flush_now()
+        if not self.batching:
+            self.flush_now()
 
-    def _flush_now(self) -> None:
+    def flush_now(self) -> None:
         if self.machine.pending and self.close_reason is None:
             self.outbox.put(self.machine.take())

@@ -52,25 +52,40 @@ class Traced:
             await self._hook(f"{self._name}.failed", {"exception": exc})
 
 
-async def tell_closed(hook: Trace, exc: BaseException | None = None) -> None:
+async def tell_closed(
+    hook: Trace, exc: BaseException | None = None, *, protocol: str = "http11", info: dict[str, Any] | None = None
+) -> None:
     """Tell that the response is done with; after ``exc``, which may be a cancellation, nothing may cut that short."""
     with anyio.CancelScope(shield=exc is not None):
-        async with Traced(hook, "http11.response_closed"):
+        async with Traced(hook, f"{protocol}.response_closed", info):
             pass
 
 
 class TracedBody:
-    """A body whose reading and end are told; in everything else it is ``body``."""
+    """A body whose reading and end are told; in everything else it is ``body``.
 
-    __slots__ = ("_body", "_closed", "_hook", "_over", "_pieces", "_request", "_step")
+    On HTTP/2 a ``stream_id`` is told with it.
+    """
 
-    def __init__(self, body: ResponseBody, request: Request, hook: Trace) -> None:
+    __slots__ = ("_body", "_closed", "_hook", "_over", "_pieces", "_protocol", "_request", "_step", "_stream")
+
+    def __init__(
+        self,
+        body: ResponseBody,
+        request: Request,
+        hook: Trace,
+        *,
+        protocol: str = "http11",
+        stream_id: int | None = None,
+    ) -> None:
         self._body = body
         self._pieces = aiter(body)
         self._step: Traced | None = None
         self._over = False
         self._hook = hook
         self._request = request
+        self._protocol = protocol
+        self._stream = {} if stream_id is None else {"stream_id": stream_id}
         self._closed = False
 
     @property
@@ -97,7 +112,8 @@ class TracedBody:
     async def __anext__(self) -> bytes:
         step = self._step
         if step is None:
-            step = self._step = Traced(self._hook, "http11.receive_response_body", {"request": self._request})
+            info = {"request": self._request, **self._stream}
+            step = self._step = Traced(self._hook, f"{self._protocol}.receive_response_body", info)
             await step.__aenter__()
         if self._over:
             raise StopAsyncIteration
@@ -122,4 +138,4 @@ class TracedBody:
     async def _close(self, exc: BaseException | None = None) -> None:
         if not self._closed:
             self._closed = True
-            await tell_closed(self._hook, exc)
+            await tell_closed(self._hook, exc, protocol=self._protocol, info=self._stream)
