@@ -2,14 +2,18 @@
 
 Run it with ``python benchmarks/telemetry.py``. Prints microseconds of CPU per event, best of several rounds that are
 interleaved, and the ratio to one bare span of twelve attributes with the same providers, so that runs on different
-machines can be compared. Exits with 1 if a failure that ends its connection costs more than its budget.
+machines can be compared. Exits with 1 if a failure that ends its connection costs more than its budget. With
+``--instructions`` it counts instructions under valgrind instead, which no other load can disturb.
 """
 
 from __future__ import annotations
 
 import contextvars
 import logging
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 CALLS: Final = 300
+WARM_UP: Final = 20
+COUNTED: Final = 50
 ROUNDS: Final = 15
 BUDGET: Final = 80.0
 """Microseconds for a failure with an SDK and a batch processor."""
@@ -168,6 +174,29 @@ def measure(cases: dict[str, Callable[[], None]]) -> dict[str, float]:
     return best
 
 
+def count(cases: dict[str, Callable[[], None]]) -> None:
+    """Run each case between two calls that valgrind notices; one segment each."""
+    for case in cases.values():
+        for _ in range(WARM_UP):
+            case()
+        os.getppid()
+        for _ in range(COUNTED):
+            case()
+        os.getppid()
+
+
+def instructions(names: list[str]) -> dict[str, float]:
+    """Thousands of instructions of one call of each case, counted in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out")
+        valgrind = ["valgrind", "--tool=callgrind", "--dump-before=os_getppid", f"--callgrind-out-file={out}"]
+        subprocess.run([*valgrind, sys.executable, __file__, "--count"], check=True, capture_output=True)
+        # segment 2n + 1 is the n-th case: each was opened and closed by a call
+        segments = [Path(f"{out}.{2 * number + 2}").read_text() for number in range(len(names))]
+    totals = [int(text.rpartition("totals: ")[2].split()[0]) for text in segments]
+    return {name: total / COUNTED / 1000 for name, total in zip(names, totals, strict=True)}
+
+
 def main() -> int:
     """Measure, print, and say whether the budget is kept."""
     recording = TracerProvider()
@@ -185,11 +214,17 @@ def main() -> int:
     for bench in benches:
         for what in ("baseline", "failure", "lost_connection", "held_back", "new_connection"):
             cases[f"{bench.name}: {what.replace('_', ' ')}"] = getattr(bench, what)
-    found = measure(cases)
-    print(f"{'':44}{'us':>9}{'x baseline':>12}")
+    if "--count" in sys.argv:
+        count(cases)
+        return 0
+    counted = "--instructions" in sys.argv
+    found = instructions(list(cases)) if counted else measure(cases)
+    print(f"{'':44}{'1000 ins.' if counted else 'us':>9}{'x baseline':>12}")
     for name, cost in found.items():
         base = found.get(f"{name.partition(':')[0]}: baseline")
         print(f"{name:44}{cost:9.2f}{'' if base is None else f'{cost / base:12.2f}'}")
+    if counted:
+        return 0
     costs = {
         "a failure with all attributes that ends its connection": (
             found["SDK, batch processor: lost connection"] - found["making the sample event"],
