@@ -248,3 +248,13 @@ def test_every_kind_says_how_sure_its_own_words_are() -> None:
     assert set(CONFIDENCE) <= set(WORDS)
     assert confidence_in(Kind.OTHER) is Confidence.UNKNOWN
     assert confidence_in(Kind.TIMED_OUT) is Confidence.LIKELY
+
+
+def test_a_failure_evolves_into_a_copy_with_changes_and_stays_as_it_was() -> None:
+    before = failure(Kind.CONNECTION_RESET, host="api.example", port=443, tcp=DEAD)
+    after = before.evolve(phase=Phase.RESPONSE_WAIT, port=None)
+    assert (after.phase, after.port, after.host, after.tcp) == (Phase.RESPONSE_WAIT, None, "api.example", DEAD)
+    assert (before.phase, before.port) == (Phase.IDLE, 443)
+    assert before.evolve() == before
+    with pytest.raises(TypeError, match="a failure has no errnum; it has kind, category"):
+        before.evolve(errnum=104)

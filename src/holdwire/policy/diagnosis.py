@@ -190,7 +190,6 @@ def _failure(known: Classification, phase: Phase, facts: Facts, **more: Any) -> 
         **facts,
         **more,
     }
-    cause, remedy = words_for(Failure(**values))
-    return Failure(
-        **values, cause=cause, remedy=remedy, confidence=confidence_in(known.kind)
-    )  # cheaper than dataclasses.replace
+    failure = Failure(**values)
+    cause, remedy = words_for(failure)
+    return failure.evolve(cause=cause, remedy=remedy, confidence=confidence_in(known.kind))
