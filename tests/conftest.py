@@ -31,6 +31,12 @@ GRACE = 2.0
 """Seconds that what is being closed may take to be gone."""
 
 
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of every later collection: the leak guard collects twice a test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", params=tuple(BACKENDS.values()), ids=tuple(BACKENDS))
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The three event loops; anyio's plugin runs every async test on each."""
