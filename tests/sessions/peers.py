@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.streams.buffered import BufferedByteStream
 from anyio.streams.tls import TLSListener
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ async def serve(handler: Handler, *, tls: ssl.SSLContext | None = None, port: in
     """A server on 127.0.0.1; yields its port. What breaks a connection ends its handler, and nothing else."""
 
     async def handle(stream: ByteStream) -> None:
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError):
+        with contextlib.suppress(
+            anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead, OSError
+        ):
             async with stream:
                 await handler(stream)
 
@@ -66,6 +69,6 @@ async def silent(stream: ByteStream) -> None:
 
 async def line_server(stream: ByteStream) -> None:
     """Answer PING with PONG, line by line."""
-    async for data in stream:
-        for _ in range(data.count(b"PING\n")):
-            await stream.send(b"PONG\n")
+    lines = BufferedByteStream(stream)
+    while await lines.receive_until(b"\n", 1000) == b"PING":
+        await stream.send(b"PONG\n")

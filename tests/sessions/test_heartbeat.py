@@ -77,24 +77,32 @@ def until_closed(sock: socket.socket) -> None:
         pass
 
 
-async def test_a_silent_peer_is_found_within_interval_and_time_out_and_told_to_everyone() -> None:
+async def test_a_silent_peer_is_found_within_interval_and_time_out() -> None:
     interval, timeout = 0.6, 0.4
+    async with serve(silent) as port:
+        for _ in range(5):
+            lag = current_ticker().lag
+            async with holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(interval, timeout)) as stream:
+                began = time.monotonic()
+                with pytest.raises(holdwire.HeartbeatLost, match="a heartbeat was not answered"):
+                    await stream.receive()
+                took = time.monotonic() - began
+            if current_ticker().lag - lag < 0.05:  # else this machine had no time for us, which the guards allow for
+                break
+    assert interval + timeout - 0.1 <= took <= (interval + timeout) * 1.1
+
+
+async def test_a_lost_heartbeat_is_one_failure_for_everyone_and_told_once() -> None:
     seen = Seen()
     found: list[BaseException] = []
     async with serve(silent) as port:
-        stream = await holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(interval, timeout), observers=[seen])
-        began = time.monotonic()
-        with pytest.raises(holdwire.HeartbeatLost, match="a heartbeat was not answered") as raised:
-            await stream.receive()
-        took = time.monotonic() - began
-        found.append(raised.value)
-        for use in (stream.receive, lambda: stream.send(b"x"), stream.send_eof):
+        stream = await holdwire.connect(f"tcp://127.0.0.1:{port}", heartbeat=beat(), observers=[seen])
+        for use in (stream.receive, stream.receive, lambda: stream.send(b"x"), stream.send_eof):
             with pytest.raises(holdwire.HeartbeatLost) as raised:
                 await use()
             found.append(raised.value)
         await stream.aclose()
-    assert interval + timeout - 0.1 <= took <= (interval + timeout) * 1.1
-    assert len({id(holdwire.failure_of(exc)) for exc in found}) == 1, "one failure for all of them"
+    assert len({id(holdwire.failure_of(exc)) for exc in found}) == 1
     assert stream.failure is not None
     assert stream.failure.kind is holdwire.Kind.HEARTBEAT_LOST
     assert stream.failure.phase is holdwire.Phase.HEARTBEAT

@@ -195,16 +195,20 @@ class Beat:
             self.answered += 1
             self._tell_answered(rtt)
 
-    def probe_now(self) -> None:
-        """Probe without waiting for an interval to pass."""
-        owner = self._owner()
-        if owner is not None:
-            try:
-                due = self._probe(owner, time.monotonic())
-            except HoldwireError:
-                owner.on_failure()
-            else:
-                self._ticker.add(self, due)
+    async def probe_now(self) -> None:
+        """Probe without waiting for an interval to pass; return when the probe has left.
+
+        Raises:
+            HoldwireError: The connection failed.
+        """
+        owner, probe = self._owner(), self._settings.probe
+        if owner is None:
+            return
+        self._ticker.add(self, self._probe(owner, time.monotonic()))
+        if not self._sent and isinstance(probe, bytes):
+            await owner.send_probe(probe)
+            self._sent = True
+            self.sent += 1
 
     def stop(self) -> None:
         """Beat no more; may be called again."""

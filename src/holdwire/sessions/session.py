@@ -15,8 +15,9 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+from anyio.lowlevel import checkpoint
 
-from ..errors import ConnectionLost
+from ..errors import ClosedError, ConnectionLost
 from ..events import CloseReason
 from ..net.ticker import current_ticker
 from ..net.wire import Look
@@ -56,7 +57,8 @@ class Session(Stream):
     _recycling: str | None = None
     _between = False
     _ended: anyio.Event | None = None
-    _news: anyio.Event | None = None
+    _held = b""
+    """What was received before the session was given out."""
 
     # --- the stream ---
 
@@ -69,15 +71,24 @@ class Session(Stream):
         """
         if self._recycling is not None and self._between:
             self._recycle_now()
+        if self._held and max_bytes > 0:
+            await checkpoint()
+            data, self._held = self._held[:max_bytes], self._held[max_bytes:]
+            self._between = False
+            return data
         try:
             data = await super().receive(max_bytes)
         except anyio.EndOfStream:
-            wire = self._wire
-            detail = "the peer ended the session" + ("" if wire.saw_close_notify else ", without close_notify")
-            failure = diagnosis.from_eof(phase=wire.phase, facts=wire.facts(), detail=detail)
-            raise self._lost(wire.latch(failure)) from None
+            raise self._peer_ended() from None
         self._between = False
         return data
+
+    def _peer_ended(self) -> ConnectionLost | ClosedError:
+        """The loss of a session whose peer has closed, or that has failed already."""
+        wire = self._wire
+        detail = "the peer ended the session" + ("" if wire.saw_close_notify else ", without close_notify")
+        failure = wire.failure or diagnosis.from_eof(phase=wire.phase, facts=wire.facts(), detail=detail)
+        return self._lost(wire.latch(failure))
 
     async def send(self, item: bytes) -> None:
         self._between = False
@@ -189,33 +200,19 @@ class Session(Stream):
             self._ended.set()
 
     async def wait_for_life(self) -> None:
-        """Send the heartbeat's probe and wait until anything arrives, which stays to be received.
+        """Send the heartbeat's probe and wait until anything arrives, which the caller will receive.
 
         Raises:
             ConnectionLost: It is dead.
         """
-        if self._beat is None:
-            return
-        wire = self._wire
-        self._reading = True
-        wire.watch(self._wake)
-        try:
-            if wire.look() is Look.QUIET:
-                self._beat.probe_now()
-            while (seen := wire.look()) is Look.QUIET:
-                self._news = anyio.Event()
-                await self._news.wait()
-        finally:
-            self._reading = False
-            wire.unwatch()
-        if seen is not Look.INPUT:
-            await self.receive(1)
+        if self._beat is not None:
+            seen = self._wire.look()
+            if seen is Look.QUIET:
+                await self._beat.probe_now()
+            elif seen is not Look.INPUT:
+                raise self._peer_ended()
+            self._held = await self.receive()
 
     def on_failure(self) -> None:
         self._note_end()
         super().on_failure()
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._news is not None:
-            self._news.set()

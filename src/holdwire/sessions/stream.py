@@ -12,6 +12,7 @@ became of the bytes that were sent; a collected stream closes its socket in its 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import anyio
 from anyio import ResourceGuard
 from anyio.abc import ByteStream
 
-from ..errors import ClosedError, ConnectionLost
+from ..errors import ClosedError, ConnectionLost, HoldwireError
 from ..events import CloseReason, ConnectionClosed, FailureRecorded
 from ..net.runtime import current
 from ..policy.fate import Fate, fate_of
@@ -188,7 +189,15 @@ class Stream(ByteStream):
         taken = wire.write_now(item)
         if 0 < taken < len(item):
             self._rest = item[taken:]
+        if self._rest or wire.unsent:  # the kernel had no room for all of it
+            self._runtime.spawn(self._finish_probe, name="holdwire: the rest of a probe")
         return taken > 0
+
+    async def _finish_probe(self) -> None:
+        with contextlib.suppress(HoldwireError):  # latched, or the stream is closed
+            async with self._turn():
+                await self._send_rest()
+                await self._wire.write(b"")  # TLS: the ciphertext that is left
 
     async def send_probe(self, item: bytes, /) -> None:
         """Send ``item`` when no message is on its way."""
