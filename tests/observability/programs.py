@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
 PHOENIX: Final = "HOLDWIRE_PHOENIX"
@@ -43,7 +43,7 @@ def until(look: Callable[[], Any], *, patience: float = _PATIENCE) -> Any:
 
 
 @contextlib.contextmanager
-def running(command: list[str], folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+def running(command: list[str], folder: Path, environment: Mapping[str, str]) -> Generator[None]:
     """A program in a session of its own, ended with all that it started."""
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -70,7 +70,7 @@ class Phoenix:
     def spans(self) -> list[dict[str, Any]]:
         """Every span that it has."""
         answer = httpx.get(f"{self.url}/v1/projects/default/spans", params={"limit": 1000}, timeout=10)
-        if answer.status_code == httpx.codes.NOT_FOUND:  # no project before the first span
+        if answer.status_code == 404:  # no project before the first span
             return []
         answer.raise_for_status()
         found: list[dict[str, Any]] = answer.json()["data"]
@@ -78,7 +78,7 @@ class Phoenix:
 
 
 @contextlib.contextmanager
-def phoenix(folder: Path) -> Iterator[Phoenix]:
+def phoenix(folder: Path) -> Generator[Phoenix]:
     program = os.environ.get(PHOENIX)
     if not program:
         pytest.skip(f"Phoenix is not installed here: run nox -s observability, or set {PHOENIX}")
@@ -114,7 +114,7 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path, *, target: int, rules: str) -> Iterator[Prometheus]:
+def prometheus(folder: Path, *, target: int, rules: str) -> Generator[Prometheus]:
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("Prometheus is not installed: apt-get install prometheus")
