@@ -241,3 +241,15 @@ async def test_http_1_1_required_moves_the_origin_to_http11(by: str, ca: Any, cl
     assert [first.text, second.text] == ["by HTTP/1.1"] * 2
     assert [first.http_version, second.http_version] == ["HTTP/1.1"] * 2
     assert server.seen == ["/x"]
+
+
+async def test_a_connection_that_refused_two_requests_gets_no_third() -> None:
+    refuse = reset_with(ErrorCodes.REFUSED_STREAM)
+    async with serve(misbehaving(refuse, refuse)) as server, client_of() as client:
+        async with anyio.create_task_group() as group:
+            for path in ("/one", "/two"):
+                group.start_soon(client.post, server.url + path)
+        assert (await client.get(f"{server.url}/three")).text == "/three"
+    first, second = server.connections
+    assert sorted(request.path for request in first.requests.values()) == ["/one", "/two"]
+    assert sorted(request.path for request in second.requests.values()) == ["/one", "/three", "/two"]

@@ -116,7 +116,8 @@ async def test_a_limit_that_is_lowered_midway_is_kept() -> None:
 
 async def test_a_server_that_allows_no_streams_any_more_gets_a_new_connection_in_place_of_the_old_one() -> None:
     limits = httpx.Limits(max_connections=1)
-    async with serve() as server, client_of(limits=limits) as client:
+    watch = Watch()
+    async with serve() as server, client_of(watch, limits=limits) as client:
         assert await burst(client, server, 1) == 1
         await server.connections[0].settings(streams=0)
         (ours,) = connections_of(client)
@@ -124,7 +125,7 @@ async def test_a_server_that_allows_no_streams_any_more_gets_a_new_connection_in
             while ours.terms.limit:  # noqa: ASYNC110 - of the client, which tells nobody
                 await anyio.sleep(0.001)
         assert await burst(client, server, 2) == 2
-    assert len(server.connections) == 2
+    assert (len(server.connections), watch.kinds) == (2, [])
 
 
 async def test_a_connection_that_is_too_old_finishes_what_it_has() -> None:

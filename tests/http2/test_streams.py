@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -262,6 +263,19 @@ async def test_a_large_upload_over_tls_to_a_slow_reader_arrives_whole(
         assert sorted(texts) == ["/0", "/1"]
         assert all(request.body == body for request in server.connections[0].requests.values())
     assert len(server.connections) == 1
+
+
+async def test_a_request_over_tls_that_the_kernel_takes_only_in_part_at_first_arrives_whole(
+    ca: trustme.CA, client_context: ssl.SSLContext
+) -> None:
+    small = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)]
+    async with (
+        serve(context=tls(ca, "h2")) as server,
+        client_of(http1=True, verify=client_context, socket_options=small) as client,
+    ):
+        response = await client.post(f"{server.url}/x", content=b"x" * 60_000, timeout=5)
+        assert response.text == "/x"
+        assert len(server.connections[0].requests[1].body) == 60_000
 
 
 async def test_cancelled_anywhere_a_request_leaves_nothing_behind_and_the_connection_serves_the_next() -> None:
