@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     from holdwire.testing import Identity
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def haproxy(folder: Path, target: int, identity: Identity, *, keep_alive: str = "30s") -> Iterator[int]:
+def haproxy(folder: Path, target: int, identity: Identity, *, keep_alive: str = "30s") -> Generator[int]:
     """Haproxy with TLS and HTTP/2 in front of a server with TLS; its port."""
     port = free_port()
     (folder / "both.pem").write_bytes(identity.certificate + identity.key)
@@ -67,7 +67,7 @@ def haproxy(folder: Path, target: int, identity: Identity, *, keep_alive: str = 
 
 
 @contextlib.contextmanager
-def tinyproxy(folder: Path, *, more: str = "") -> Iterator[int]:
+def tinyproxy(folder: Path, *, more: str = "") -> Generator[int]:
     """Tinyproxy; its port."""
     port = free_port()
     configuration = folder / "tinyproxy.conf"
@@ -77,7 +77,7 @@ def tinyproxy(folder: Path, *, more: str = "") -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def microsocks(*arguments: str) -> Iterator[int]:
+def microsocks(*arguments: str) -> Generator[int]:
     """Microsocks; its port."""
     port = free_port()
     with _running("microsocks", ["-i", "127.0.0.1", "-p", str(port), *arguments], port):
@@ -85,7 +85,7 @@ def microsocks(*arguments: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _running(name: str, arguments: list[str], port: int) -> Iterator[None]:
+def _running(name: str, arguments: list[str], port: int) -> Generator[None]:
     program = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip(f"{name} is not installed (Debian: apt-get install {name}): nothing was tested against it")

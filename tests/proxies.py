@@ -113,12 +113,12 @@ class StubProxy:
         if method == b"CONNECT":
             host, _, port = target.decode().rpartition(":")
             upstream = socket.create_connection((host.strip("[]"), int(port)))
-            self._send(sock, b"HTTP/1.1 200 Connection established\r\nVia: stub\r\n\r\n")
+            answer, passed_on = b"HTTP/1.1 200 Connection established\r\nVia: stub\r\n\r\n", b""
         else:
             host, _, port = target.split(b"/")[2].decode().rpartition(":")
             upstream = socket.create_connection((host, int(port)))
-            upstream.sendall(head)  # the targets stay absolute, and are the server's to understand
-        self._relay(sock, upstream)
+            answer, passed_on = b"", head  # the targets stay absolute, and are the server's to understand
+        self._relay(sock, upstream, answer, passed_on)
 
     # --- SOCKS5 (RFC 1928, RFC 1929) ---
 
@@ -152,8 +152,7 @@ class StubProxy:
             sock.close()
             return
         upstream = socket.create_connection((host, port))
-        self._send(sock, b"\x05\x00" + bound)
-        self._relay(sock, upstream)
+        self._relay(sock, upstream, b"\x05\x00" + bound)
 
     # --- both ---
 
@@ -175,15 +174,16 @@ class StubProxy:
         for piece in [data[i : i + 1] for i in range(len(data))] if self.dribble else [data]:
             sock.sendall(piece)
 
-    def _relay(self, sock: socket.socket, upstream: socket.socket) -> None:
-        upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _relay(self, sock: socket.socket, upstream: socket.socket, answer: bytes, passed_on: bytes = b"") -> None:
         self._open.append(upstream)
-        thread = threading.Thread(target=_copy, args=(upstream, sock), daemon=True)
-        thread.start()
-        _copy(sock, upstream)
-        thread.join()
-        sock.close()
-        upstream.close()
+        with sock, upstream:
+            upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._send(sock, answer)
+            upstream.sendall(passed_on)
+            thread = threading.Thread(target=_copy, args=(upstream, sock), daemon=True)
+            thread.start()
+            _copy(sock, upstream)
+            thread.join()
 
 
 def _copy(source: Any, target: Any) -> None:

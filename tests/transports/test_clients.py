@@ -203,7 +203,10 @@ def test_wrap_keeps_a_proxy_with_all_that_belongs_to_it(family: Family, scheme: 
 
 
 def test_wrap_leaves_other_transports_with_a_warning(family: Family, caplog: pytest.LogCaptureFixture) -> None:
-    mock = family.http.MockTransport(lambda _: family.http.Response(200))
+    def answer(_: Any) -> Any:
+        return family.http.Response(200)
+
+    mock = family.http.MockTransport(answer)
     client = holdwire.wrap(family.http.AsyncClient(mounts={"http://": mock}))
     assert transports(client)[1] is mock
     assert "MockTransport is not the stock AsyncHTTPTransport" in caplog.text

@@ -136,7 +136,10 @@ async def test_switched_off_respx_sees_everything(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_mock_transport_that_is_given_is_left_alone(family: Family) -> None:
-    mock = family.http.MockTransport(lambda _: family.http.Response(204))
+    def answer(_: Any) -> Any:
+        return family.http.Response(204)
+
+    mock = family.http.MockTransport(answer)
     async with family.ours.AsyncClient(transport=mock) as client:
         assert (await client.get("http://api.example/")).status_code == 204
 

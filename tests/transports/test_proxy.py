@@ -7,13 +7,16 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 import holdwire
 from holdwire.events import ConnectionSetUp
 from holdwire.testing import Answer, ChaosServer, Request, self_signed
+from tests.http2.server import serve
 from tests.net_helpers import clean_runtime
 from tests.proxies import StubProxy
+from tests.transports.test_cancellation import SCOPE, CancelAt
 from tests.transports.test_failures import Seen
 
 if TYPE_CHECKING:
@@ -76,6 +79,10 @@ async def test_requests_go_through_and_the_connection_is_kept(
             response = await client.post(f"{server.url}/{number}?q=1", content=b"x" * 100_000)
             assert response.content == b"x" * 100_000
         assert proxy.accepted == server.accepted == 1
+        sessions = client._transport._client._sessions._entries
+        assert {key.proxy for key in sessions} <= {proxy.name}
+        secure = server.url.startswith("https") + proxy.url.startswith("https")
+        assert len(sessions) == secure
     targets = [execution.target for execution in server.ledger.executions()]
     if proxy.socks:
         assert proxy.asked == [server.address]
@@ -293,6 +300,24 @@ async def test_the_steps_of_a_set_up_tell_the_proxys_from_the_origins(
 
 
 @one_family
+async def test_http2_is_spoken_through_a_tunnel_and_never_to_the_proxy_itself(family: Family, proxy: StubProxy) -> None:
+    context = self_signed("127.0.0.1").server_context(alpn=("h2",))
+    verify = self_signed("127.0.0.1").client_context()
+    given: Any = proxy.url
+    if given.startswith("https"):
+        given = family.http.Proxy(given, ssl_context=verify)
+    async with serve(context=context) as server, family.client(verify=verify, proxy=given, http2=True) as client:
+        for _ in range(2):
+            response = await client.get(server.url.replace("localhost", "127.0.0.1"))
+            assert (response.status_code, response.http_version) == (200, "HTTP/2")
+        assert len(server.connections) == proxy.accepted == 1
+    if not proxy.socks:
+        with ChaosServer() as plain:
+            async with family.client(proxy=given, http2=True, http1=False) as client:
+                assert (await client.get(plain.url)).http_version == "HTTP/1.1"
+
+
+@one_family
 async def test_socket_options_and_local_address_hold_on_the_way_to_the_proxy(
     family: Family, server: ChaosServer, proxy: StubProxy
 ) -> None:
@@ -319,6 +344,30 @@ async def test_the_connect_request_names_an_ipv6_host_in_brackets(family: Family
         async with through(family, proxy, server) as client:
             await client.get(server.url)
         assert proxy.heads[0].startswith(b"CONNECT [::1]:%d HTTP/1.1\r\nHost: [::1]:" % server.address[1])
+
+
+@one_family
+async def test_cancelled_anywhere_on_the_way_through_a_proxy_nothing_is_lost(
+    family: Family, tls_server: ChaosServer, proxy: StubProxy
+) -> None:
+    number = 0
+    seen = number
+    while seen >= number:
+        number += 1
+        limits = family.http.Limits(max_connections=1)
+        async with through(family, proxy, tls_server, limits=limits) as client:
+
+            async def get(client: Any = client) -> None:
+                assert (await client.get(tls_server.url)).status_code == 200
+
+            cancel_at = CancelAt(number, SCOPE)
+            await cancel_at.run(get())
+            with anyio.fail_after(5):
+                await get()
+        seen = cancel_at.seen
+        with anyio.fail_after(5):
+            await tls_server.until(lambda: tls_server.connections == 0)
+    assert number > 3
 
 
 # --- wrong combinations ---

@@ -8,6 +8,7 @@ import pytest
 
 import holdwire
 from holdwire.testing import Answer, ChaosServer, Framing, self_signed
+from tests.http2.server import serve
 from tests.proxies import StubProxy
 
 if TYPE_CHECKING:
@@ -37,10 +38,14 @@ class Story:
         if callable(getattr(value, "get_extra_info", None)):
             secure = value.get_extra_info("ssl_object") is not None
             return f"a stream {'with' if secure else 'without'} TLS to {value.get_extra_info('server_addr')}"
-        if isinstance(value, tuple) and len(value) == 4:
-            version, status, reason, headers = value
-            return f"{version!r} {status} {reason!r} {[name for name, _ in headers]}"
+        if key == "return_value" and type(value) is tuple:
+            *line, headers = _parts(value)
+            return f"{line} {[name for name, _ in headers]}"
         return key if key == "ssl_context" else repr(value)
+
+
+def _parts(head: Any) -> list[Any]:
+    return list(head)
 
 
 @pytest.fixture(params=["plain", "tls"])
@@ -81,7 +86,12 @@ BEHAVIOURS: dict[str, tuple[str | None, Answer | None, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-async def test_a_hook_is_told_what_httpcore_tells(family: Family, server: ChaosServer, behaviour: str) -> None:
+async def test_a_hook_is_told_what_httpcore_tells(family: Family, behaviour: str) -> None:
+    with ChaosServer(tls=behaviour in {"a body", "cut body"}) as server:
+        await compare(family, server, behaviour)
+
+
+async def compare(family: Family, server: ChaosServer, behaviour: str) -> None:
     script, answer, request = BEHAVIOURS[behaviour]
     path = "/" + behaviour.replace(" ", "-")
     if answer is not None:
@@ -109,6 +119,29 @@ async def test_a_hook_is_told_of_a_proxy_what_httpcore_tells(family: Family, ser
         for _, info in ours:
             info.pop("timeouts", None)
     assert ours == theirs
+
+
+async def test_a_hook_is_told_of_http2_what_httpcore_tells(family: Family) -> None:
+    stories: list[list[tuple[str, dict[str, str]]]] = []
+    for kind in (family.http.AsyncHTTPTransport, family.ours.ResilientTransport):
+        context = self_signed("127.0.0.1").server_context(alpn=("h2",))
+        verify = self_signed("127.0.0.1").client_context()
+        story = Story(family)
+        async with (
+            serve(context=context) as server,
+            family.http.AsyncClient(transport=kind(verify=verify, http2=True)) as client,
+        ):
+            for content in (b"x" * 100, b""):
+                url = f"{server.url.replace('localhost', '127.0.0.1')}/x"
+                await client.post(url, content=content, extensions={"trace": story})
+        # the ports differ, and h2's event of the server's settings has no equal
+        stories.append([(name, list(info)) for name, info in story.lines])  # type: ignore[misc]
+    theirs, ours = stories
+    settled = [name for name, _ in theirs if "remote_settings" in name]
+    assert [name for name, _ in ours if "remote_settings" in name] == settled
+    assert [line for line in ours if "remote_settings" not in line[0]] == [
+        line for line in theirs if "remote_settings" not in line[0]
+    ]
 
 
 async def test_a_hook_is_told_that_connecting_is_tried_again(family: Family) -> None:
@@ -148,7 +181,10 @@ async def test_what_a_hook_raises_goes_into_the_request_and_the_connection_is_no
 
 
 async def test_a_hook_that_is_not_async_is_refused(family: Family, server: ChaosServer) -> None:
+    def hook(_name: str, _info: dict[str, Any]) -> None:
+        """What a sync client takes."""
+
     verify = server.client_context() if server.url.startswith("https") else True
     async with family.client(verify=verify) as client:
         with pytest.raises(TypeError):
-            await client.get(server.url, extensions={"trace": lambda _name, _info: None})
+            await client.get(server.url, extensions={"trace": hook})

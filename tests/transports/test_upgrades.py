@@ -18,7 +18,7 @@ from tests.proxies import StubProxy
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from tests.transports.conftest import Family
 
@@ -77,7 +77,7 @@ def websockets_of(family: Family) -> tuple[Connect, Any]:
 
 
 @contextlib.asynccontextmanager
-async def websocket(family: Family, server: WebSocketServer, **settings: Any) -> AsyncIterator[tuple[Any, Any]]:
+async def websocket(family: Family, server: WebSocketServer, **settings: Any) -> AsyncGenerator[tuple[Any, Any]]:
     connect, errors = websockets_of(family)
     verify = self_signed("127.0.0.1").client_context()
     async with family.client(verify=verify, **settings) as client, connect(client, server.url) as session:
