@@ -78,7 +78,7 @@ def until_closed(sock: socket.socket) -> None:
 
 
 async def test_a_silent_peer_is_found_within_interval_and_time_out() -> None:
-    interval, timeout = 0.6, 0.4
+    interval, timeout, took = 0.6, 0.4, 0.0
     async with serve(silent) as port:
         for _ in range(5):
             lag = current_ticker().lag
