@@ -92,9 +92,12 @@ async def test_the_login_hook_runs_before_the_session_is_given_out_and_its_resul
         return await session.receive()
 
     async with serve(echo) as port:
-        async for session in holdwire.sessions(f"tcp://127.0.0.1:{port}", on_connect=login):
+        sessions = holdwire.sessions(f"tcp://127.0.0.1:{port}", on_connect=login)
+        await anyio.sleep(0.5)
+        async for session in sessions:
             async with session:
                 assert session.login == b"hello"
+                assert session.down_for < 0.4, "nobody wanted a session before the loop began"
                 break
 
 

@@ -149,6 +149,8 @@ class Sessions:
         """Close the session that was given out last, and learn from its end how long to pause."""
         session, self._present = self._present, None
         if session is None:
+            if not self._attempts:  # made long before the loop began, perhaps
+                self._down_since, self._down_since_ns = time.monotonic(), time.time_ns()
             return 0.0
         await session.aclose()
         up_for = session.ended_at - session.up_since
