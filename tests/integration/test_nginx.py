@@ -83,7 +83,7 @@ async def batch(client: httpx.AsyncClient, server: Nginx, *, reload: bool) -> in
 async def test_every_get_is_answered_while_nginx_is_reloaded_and_its_keep_alive_limits_bite(tmp_path: Path) -> None:
     counting = Counting()
     answered = 0
-    with nginx(tmp_path, keepalive_requests=REQUESTS_PER_CONNECTION, keepalive_timeout="500ms") as server:
+    with nginx(tmp_path, keepalive_requests=REQUESTS_PER_CONNECTION, keepalive_timeout="200ms") as server:
         transport = holdwire.ResilientTransport(
             verify=server.identity.client_context(),
             limits=httpx.Limits(max_keepalive_connections=CONCURRENCY, keepalive_expiry=60),
@@ -102,7 +102,7 @@ async def test_every_get_is_answered_while_nginx_is_reloaded_and_its_keep_alive_
     # each connection came to an end that is known, and each failure was told: with the retry that it led to, if any
     assert counting.opened == len(counting.closes) >= REQUESTS // REQUESTS_PER_CONNECTION
     ends = Counter(close.reason for close in counting.closes)
-    assert ends[CloseReason.RESPONSE] >= CONCURRENCY, "keepalive_requests bites"
+    assert ends[CloseReason.RESPONSE] >= 10, "keepalive_requests bites"
     assert ends[CloseReason.PEER_IDLE] + ends[CloseReason.FAILURE] >= BATCHES, "keepalive_timeout bites"
     died = sum(close.failure is not None for close in counting.closes)
     assert died == sum(event.deaths for event in counting.failures if event.step is None)

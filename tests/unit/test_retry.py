@@ -99,7 +99,7 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
         outcome(HEADERS, UNSENT, PEER, other_address_left=True),
         used(9), R, BACKOFF, PROOF, 9, 1, True,
     ),
-    ("10 stale, GET", outcome(WAITING, PEER, STALE, GET), H, R, NOW, ASSUMED, 11, 1, True),
+    ("10 stale, GET", outcome(WAITING, PEER, STALE, GET), H, R, NOW, ASSUMED, 11, 0, True),
     ("10 stale, POST", outcome(WAITING, PEER, STALE, POST), H, R, SURFACE, NONE, 12, 0, False),
     ("10 accepted", outcome(WAITING, PEER, STALE, POST), H, Rules(stale_proof=True), NOW, NONE, 10, 1, True),
     (
@@ -107,7 +107,7 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
         outcome(WAITING, PEER, STALE, POST),
         used(10), Rules(stale_proof=True), BACKOFF, NONE, 10, 1, True,
     ),
-    ("11 reused, GET", outcome(WAITING, PEER, GET, reused=True), H, R, NOW, ASSUMED, 11, 1, True),
+    ("11 reused, GET", outcome(WAITING, PEER, GET, reused=True), H, R, NOW, ASSUMED, 11, 0, True),
     ("11 again", outcome(WAITING, PEER, GET, reused=True), used(11), R, BACKOFF, ASSUMED, 11, 1, True),
     ("12 reused, POST", outcome(WAITING, PEER, POST, reused=True), H, R, SURFACE, NONE, 12, 0, False),
     ("13 fresh, GET", outcome(BODY, PART, PEER, GET), H, R, BACKOFF, ASSUMED, 13, 1, True),
@@ -130,7 +130,7 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
     (
         "17 then lost, GET",
         outcome(WAITING, PEER, GET, http2=Http2Signal.GOAWAY_COVERS, reused=True),
-        H, R, NOW, ASSUMED, 11, 1, True,
+        H, R, NOW, ASSUMED, 11, 0, True,
     ),
     (
         "17 then lost, POST",
@@ -372,7 +372,7 @@ def test_history_counts_what_was_done() -> None:
     assert (after.attempts, after.connect_rounds, after.connect_pauses) == (3, 2, 0.1)
 
 
-PAID = decide(GET_LOST, H, R)
+PAID = decide(GET_LOST, used(11), R)
 FREE = decide(outcome(HEADERS, UNSENT, PEER, reused=True), H, R)
 
 
@@ -456,3 +456,10 @@ def test_an_outcome_knows_what_the_failure_knows() -> None:
     ended = Outcome.of(failure, action=Action.BACK_OFF)
     assert (ended.sent, ended.answered, ended.reused, ended.action) == (Sent.ALL, True, True, Action.BACK_OFF)
     assert Outcome.of(failure.evolve(sent=Sent.NONE)).sent is Sent.NONE
+
+
+def test_a_restart_that_ends_every_connection_at_once_is_survived_whatever_the_budget() -> None:
+    lost = decide(GET_LOST, H, R)
+    assert (lost.action, lost.cost, lost.counted) == (NOW, 0, True)
+    assert permit(lost, stop=False, budget_left=False, now=10.0, deadline=None).retries
+    assert not decide(GET_LOST, H, Rules(switched_off=True)).retries, "free, and yet no proof"

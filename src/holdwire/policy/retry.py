@@ -86,8 +86,9 @@ def decide(outcome: Outcome, history: History, rules: Rules) -> Verdict:
     if action not in RETRIES:
         return _with_end(replace(verdict, action=action), outcome)
     used = history.rows.count(number)
-    free = evidence is Evidence.PROOF and used < row.free
-    if rules.switched_off and not free:
+    proven = evidence is Evidence.PROOF
+    free = used < (row.free if proven else row.free_unproven)
+    if rules.switched_off and not (free and proven):
         return _with_end(replace(verdict, reason="switched_off"), outcome)
     told = outcome.retry_after if number in {OVERLOADED, STATUS} else None
     calm = outcome.http2 is Http2Signal.ENHANCE_YOUR_CALM or outcome.action is Action.LONG_BACK_OFF
@@ -96,7 +97,7 @@ def decide(outcome: Outcome, history: History, rules: Rules) -> Verdict:
             verdict,
             action=action,
             cost=0 if free else 1,
-            counted=not (free and row.uncounted and action is _NOW and history.uncounted < _UNCOUNTED),
+            counted=not (free and proven and row.uncounted and action is _NOW and history.uncounted < _UNCOUNTED),
             min_delay=told if told is not None else _CALM * calm,
             exact_delay=told is not None,
             fresh_connection=(row.fresh and not (row.slow and outcome.multiplexed)) or (row.uncounted and used > 0),

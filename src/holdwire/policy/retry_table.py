@@ -58,9 +58,10 @@ _ALWAYS: Final = 1 << 30
 class Row:
     """A row of the table: ``first`` is done ``shots`` times, ``then`` afterwards; the first ``free`` cost nothing.
 
-    ``proof``: the row itself proves that nothing was processed. ``uncounted``: a free retry at once is not counted by
-    the stop rule, within the three of a request. ``fresh``: only on a connection that no request has used; with
-    ``slow`` an HTTP/2 connection that lives will do.
+    ``free_unproven`` is the same for a request that is repeated without proof. ``proof``: the row itself proves that
+    nothing was processed. ``uncounted``: a proven free retry at once is not counted by the stop rule, within the three
+    of a request. ``fresh``: only on a connection that no request has used; with ``slow`` an HTTP/2 connection that
+    lives will do.
     """
 
     reason: str
@@ -70,6 +71,7 @@ class Row:
     then: RetryAction = RetryAction.SURFACE
     proof: bool = False
     free: int = 0
+    free_unproven: int = 0
     uncounted: bool = False
     fresh: bool = False
     slow: bool = False
@@ -97,8 +99,9 @@ TABLE: Final[dict[int, Row]] = {
             first=_BACKOFF, shots=1, proof=True, free=1, fresh=True),
     10: Row(reason="stale_connection", says="the peer had closed the connection before the request was written",
              first=_NOW, shots=1, then=_BACKOFF, fresh=True),
+    # one for each connection that was reused and died, so that these cannot multiply: a restart ends hundreds at once
     11: Row(reason="reused_connection_lost", says="a reused connection ended before any response byte",
-             first=_NOW, shots=1, then=_BACKOFF, fresh=True),
+             first=_NOW, shots=1, then=_BACKOFF, fresh=True, free_unproven=1),
     12: Row(reason="may_have_been_processed", says="the request may have been processed", first=_SURFACE),
     13: Row(reason="connection_lost", says="the connection ended before any response byte", first=_BACKOFF,
              fresh=True),
