@@ -38,6 +38,8 @@ async def test_response_and_exceptions_are_the_familys_own(family: Family, serve
     failure = holdwire.failure_of(caught.value)
     assert failure is not None
     assert failure.errno_name == "ECONNRESET"
+    evidence = (caught.value.failure, caught.value.attempts, caught.value.safe_to_retry)
+    assert evidence == (failure, 1, False), "what a retry layer above needs is on the exception that it catches"
 
 
 def test_no_base_of_a_transport_comes_from_the_other_family(family: Family) -> None:

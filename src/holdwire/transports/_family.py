@@ -144,6 +144,7 @@ class Family:
             return translated
         surfaced: Exception = getattr(self._module, type(translated).__name__)(str(translated))
         surfaced.__cause__ = translated
+        surfaced.__dict__.update({key: getattr(exc, key) for key in _EVIDENCE})
         return surfaced
 
     def translate(self, exc: HoldwireError) -> Exception:
