@@ -12,7 +12,7 @@ import anyio.lowlevel
 import httpx
 import pytest
 from h2.errors import ErrorCodes
-from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, RstStreamFrame, WindowUpdateFrame
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
 import holdwire
 from tests.http2.clients import Watch, client_of, connections_of, misbehaving
@@ -273,9 +273,13 @@ async def test_a_request_over_tls_that_the_kernel_takes_only_in_part_at_first_ar
         serve(context=tls(ca, "h2")) as server,
         client_of(http1=True, verify=client_context, socket_options=small) as client,
     ):
+        await client.get(f"{server.url}/first")
+        (connection,) = server.connections
+        await connection.until(lambda: any("ACK" in one.flags for one in connection.frames(SettingsFrame)))
+        connection.gives_windows = False  # nothing comes from the server before it has the whole request
         response = await client.post(f"{server.url}/x", content=b"x" * 60_000, timeout=5)
         assert response.text == "/x"
-        assert len(server.connections[0].requests[1].body) == 60_000
+        assert len(connection.requests[3].body) == 60_000
 
 
 async def test_cancelled_anywhere_a_request_leaves_nothing_behind_and_the_connection_serves_the_next() -> None:
