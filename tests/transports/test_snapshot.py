@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import holdwire
+from holdwire.policy.flight import Mark
 from holdwire.testing import ChaosServer
 
 if TYPE_CHECKING:
@@ -101,3 +102,35 @@ async def test_all_transports_are_shown_together_from_any_thread(server: ChaosSe
         assert len(found[0]) == known + 2
         ids = [connection["id"] for shown in found[0][-2:] for connection in shown["connections"]]
         assert len(set(ids)) == len(ids)
+
+
+async def test_an_http2_connection_shows_its_streams_and_its_failure_the_frames_before_it() -> None:
+    from tests.http2.clients import Watch, client_of, misbehaving
+    from tests.http2.server import Connection, Received, serve
+
+    async def reset(connection: Connection, request: Received) -> None:
+        await connection.reset_stream(request.stream, 2)
+
+    watch = Watch()
+    async with (
+        serve(misbehaving(reset)) as server,
+        client_of(watch, retry=None) as client,
+    ):
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(f"{server.url}/lost", content=b"1")
+        assert (await client.get(f"{server.url}/next")).status_code == 200
+        shown = client._transport.snapshot()[0]  # type: ignore[attr-defined]
+        assert shown["http_version"] == "2"
+        (connection,) = shown["connections"]
+        assert connection["round_trips"] == []
+        marks = [entry.partition(" s ")[2] for entry in connection["flight"].split("; ")]
+        assert marks == [
+            "connected",
+            "request 1",
+            "stream reset by the peer, code 2",
+            "idle",
+            "request 2",
+            "response 200",
+            "idle",
+        ]
+    assert [moment.mark for moment in watch.failures[0].flight][-1] == Mark.RESET
