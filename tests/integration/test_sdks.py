@@ -143,7 +143,12 @@ def seen() -> Seen:
 
 @pytest.fixture(params=[OpenAI, Anthropic])
 def make(request: pytest.FixtureRequest, server: ChaosServer, seen: Seen) -> Callable[..., Sdk]:
-    return lambda retries=0: request.param(server, seen, retries)
+    kind: type[Sdk] = request.param
+
+    def make(retries: int = 0) -> Sdk:
+        return kind(server, seen, retries)
+
+    return make
 
 
 async def test_a_call_and_a_streamed_call(make: Callable[..., Sdk], server: ChaosServer, seen: Seen) -> None:
