@@ -25,7 +25,7 @@ EXTRAS: Final = ("cli", "http2", "httpx2", "socks")
 PHOENIX: Final = "arize-phoenix==20.26.1"
 INSTALL_SECONDS: Final = 180
 OPTIONAL: Final = (
-    *("cryptography", "h2", "httpcore2", "httpx2", "psutil", "pytest", "redis", "rich", "socksio", "trio"),
+    *("cryptography", "h2", "hpack", "httpcore2", "httpx2", "psutil", "pytest", "redis", "rich", "socksio", "trio"),
     "websockets",
 )
 
