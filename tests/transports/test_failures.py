@@ -178,7 +178,7 @@ async def test_a_read_time_out_is_surfaced_and_not_retried(server: ChaosServer, 
     async with client(server, seen) as http:
         server.script("response:0 stall", path="/slow")
         with pytest.raises(httpx.ReadTimeout):
-            await http.get("/slow", timeout=0.1)
+            await http.get("/slow", timeout=httpx.Timeout(5, read=0.1))
     assert seen.verdicts == [(RetryAction.SURFACE, "timeout")]
     assert server.ledger.count("/slow") == 1
 

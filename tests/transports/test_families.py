@@ -12,6 +12,7 @@ import pytest
 
 import holdwire
 from holdwire.testing import ChaosServer
+from holdwire.transports._adapter import Adapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,14 @@ async def test_a_patch_of_the_familys_transport_is_never_passed_by(
         seen.append(request.url.path)
         return await stock(self, request)
 
+    through_the_core: list[str] = []
+    by_core = Adapter.handle_async_request
+
+    async def spy(self: Adapter, request: Any) -> Any:
+        through_the_core.append(request.url.target.decode())
+        return await by_core(self, request)
+
+    monkeypatch.setattr(Adapter, "handle_async_request", spy)
     async with family.client(retry=None) as client:
         if patched:
             monkeypatch.setattr(family.http.AsyncHTTPTransport, "handle_async_request", patch)
@@ -71,6 +80,7 @@ async def test_a_patch_of_the_familys_transport_is_never_passed_by(
         with pytest.raises(family.http.UnsupportedProtocol, match="ftp"):
             await client.get("ftp://127.0.0.1/")
     assert seen == (["/fine", "/cut", "/"] if patched else [])
+    assert through_the_core == seen, "as long as nobody looks, no core objects are made"
     assert (response.status_code, response.content) == (200, b"hello\n")
     assert set(response.extensions) == {"http_version", "reason_phrase", "network_stream"}
     chain = [type(caught.value), type(caught.value.__cause__).__mro__[2], type(caught.value.__cause__.__cause__)]

@@ -71,6 +71,13 @@ def _stream_class(base: type[Any]) -> type[Any]:
     return ResponseStream
 
 
+def _is_of(package: ModuleType, method: object) -> bool:
+    """Whether ``method`` is a plain function of ``package``. A patch, though it takes its name, has other globals."""
+    if not isinstance(method, FunctionType) or method.__module__.partition(".")[0] != package.__name__:
+        return False
+    return method.__globals__ is vars(sys.modules[method.__module__])
+
+
 class Family:
     """The classes of one family.
 
@@ -95,8 +102,7 @@ class Family:
         self._core = core
         self._errors: dict[str, type[Exception]] = {}
         method: object = self._methods.get("handle_async_request")
-        own = isinstance(method, FunctionType) and method.__globals__ is vars(sys.modules[self.transport.__module__])
-        self._own_method = method if own else None
+        self._own_method = method if _is_of(client, method) else None
 
     def ssl_context(self, verify: ssl.SSLContext | str | bool, cert: Any, trust_env: bool) -> ssl.SSLContext:  # noqa: FBT001 - httpx's names
         """The family's own context for these arguments.
