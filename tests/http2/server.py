@@ -234,6 +234,7 @@ class Server:
     greet: Callable[[Connection], Awaitable[None]]
     context: ssl.SSLContext | None = None
     port: int = 0
+    listener: socket.socket | None = None
     seen: list[str] = field(default_factory=list[str])
     answered: list[str] = field(default_factory=list[str])
     connections: list[Connection] = field(default_factory=list[Connection])
@@ -274,6 +275,7 @@ async def serve(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)  # noqa: FBT003 - the socket module's signature
         server.port = listener.getsockname()[1]
+        server.listener = listener
         async with anyio.create_task_group() as group:
             group.start_soon(_accept, listener, server, group)
             try:
@@ -283,8 +285,11 @@ async def serve(
 
 
 async def _accept(listener: socket.socket, server: Server, group: TaskGroup) -> None:
-    while True:
-        await anyio.wait_readable(listener)
+    while listener.fileno() >= 0:
+        with contextlib.suppress(anyio.ClosedResourceError):
+            await anyio.wait_readable(listener)
+        if listener.fileno() < 0:
+            return
         # our own stream, because anyio's on asyncio reads ahead: it could not stop reading
         group.start_soon(_serve, SocketStream(listener.accept()[0], host="client"), server, group)
 

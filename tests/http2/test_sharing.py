@@ -8,6 +8,7 @@ import anyio
 import httpx
 import pytest
 
+from holdwire.events import ConnectionSetUp
 from tests.http2.clients import Watch, client_of, connections_of
 from tests.http2.server import serve
 
@@ -182,3 +183,24 @@ async def test_a_request_that_is_cancelled_while_it_waits_for_a_stream_leaves_it
         (ours,) = connections_of(client)
         assert (ours.active, ours.capacity) == (0, 1)
     assert len(server.seen) == 2
+
+
+async def test_requests_make_do_with_the_streams_there_are_where_the_server_takes_no_further_connection() -> None:
+    watch, gate = Watch(), Gate()
+    async with (
+        serve(gate.handle, settings={"streams": 2}) as server,
+        client_of(watch) as client,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(burst, client, server, 2)
+        await gate.until(2)
+        assert server.listener is not None
+        anyio.notify_closing(server.listener)
+        server.listener.close()
+        group.start_soon(burst, client, server, 4)
+        await anyio.sleep(0.7)
+        gate.opened.set()
+    assert len(server.seen) == 6
+    assert gate.most == {0: 2}
+    dials = [event for event in watch.events if isinstance(event, ConnectionSetUp)]
+    assert len(dials) <= 1 + 4

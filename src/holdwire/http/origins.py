@@ -6,6 +6,7 @@ counts are handed to telemetry first. Not responsible for who gets a connection 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     from .connection import HttpConnection
     from .messages import Origin
 
-__all__ = ["CONNECT", "OriginState", "OriginStats", "Origins", "Waiter", "oldest", "take_oldest"]
+__all__ = ["CONNECT", "CROWDED", "OriginState", "OriginStats", "Origins", "Waiter", "oldest", "take_oldest"]
 
 CONNECT: Final = object()
 """What a waiter is granted that is to open a connection: its place is reserved."""
 _USUAL_WIDTH: Final = 100
 """Requests at a time that a shared connection is expected to allow, as RFC 9113, section 6.5.2 wants it."""
 _LEAST_LIMIT: Final = 1024
+CROWDED: Final = 1.0
+"""Seconds in which no further connection is tried for, after one did not come about while others live."""
 
 
 class OriginStats:
@@ -42,6 +45,7 @@ class OriginState:
         "asking",
         "connecting",
         "connections",
+        "crowded_until",
         "idle",
         "queue",
         "shared",
@@ -63,7 +67,17 @@ class OriginState:
         """How many requests the last one of them allowed at a time."""
         self.waiting = self.asking = 0
         """Requests without a connection, and how many of them are to open one."""
+        self.crowded_until = 0.0
         self.stats = OriginStats()
+
+    def crowded(self) -> None:
+        """The server takes no further connection now."""
+        self.crowded_until = time.monotonic() + CROWDED
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the streams that there are must do for now."""
+        return self.crowded_until > 0 and time.monotonic() < self.crowded_until
 
     @property
     def coming(self) -> int:
@@ -76,6 +90,8 @@ class OriginState:
         followers = self.waiting - self.asking
         if self.sharing is False:
             return followers
+        if followers and self.is_crowded:
+            return 0
         if self.sharing is None:
             return int(followers > 0 and not self.coming)
         return max(-(-(followers - self.room) // self.width), 0)

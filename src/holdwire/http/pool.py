@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
-from ..errors import ClosedError, DeadlineExceeded
+from ..errors import ClosedError, ConnectFailed, DeadlineExceeded
 from ..events import CloseReason, ConnectionClosed, PoolWaited
 from ..net.runtime import current
 from ..policy import diagnosis
@@ -36,7 +36,7 @@ from ..telemetry import settle
 from .connection import HttpConnection
 from .idle_deaths import IdleDeaths
 from .origin_memory import OriginMemory
-from .origins import CONNECT, Origins, OriginState, OriginStats, Waiter, take_oldest
+from .origins import CONNECT, CROWDED, Origins, OriginState, OriginStats, Waiter, take_oldest
 from .origins import oldest as oldest_of
 
 if TYPE_CHECKING:
@@ -156,10 +156,14 @@ class Pool:
             waits_for_dial = not alone and self._is_coming(state, request.origin)
             if not waits_for_dial and self._make_room():
                 state.connecting += 1
-                return await self._open(attempt, state)
-            grant = await self._wait(attempt, state, for_dial=waits_for_dial, fresh=alone)
+                grant: HttpConnection | object = CONNECT
+            else:
+                grant = await self._wait(attempt, state, for_dial=waits_for_dial, fresh=alone)
             if grant is CONNECT:
-                return await self._open(attempt, state)
+                opened = await self._open_one_more(attempt, state, alone=alone)
+                if opened is not None:
+                    return opened
+                continue
             connection = cast("HttpConnection", grant)  # the only other grant
             if self._can_be_used(connection, look=look):
                 state.stats.reused += 1
@@ -186,7 +190,11 @@ class Pool:
 
     def _is_coming(self, state: OriginState, origin: Origin) -> bool:
         """Whether another request's connection will have a stream for one more request."""
-        if state.sharing is False or not state.coming or not self._sharable(origin):
+        if state.sharing is False or not self._sharable(origin):
+            return False
+        if state.is_crowded:
+            return True
+        if not state.coming:
             return False
         return state.sharing is None or state.waiting - state.asking < state.room
 
@@ -314,16 +322,33 @@ class Pool:
         grant, waiter.grant = waiter.grant, None
         if grant is CONNECT:
             waiter.state.connecting -= 1
-            self._call_for_more(waiter.state)
+            self.call_for_more(waiter.state)
             self._leave()
         elif grant is not None:
             connection = cast("HttpConnection", grant)  # the only other grant
             connection.release()
             self._offer(connection)
         else:
-            self._call_for_more(waiter.state)
+            self.call_for_more(waiter.state)
 
     # --- opening ---
+
+    async def _open_one_more(self, attempt: Attempt, state: OriginState, *, alone: bool) -> HttpConnection | None:
+        """A new connection; None if none came about, but others to the origin live, whose streams can be waited for.
+
+        Raises: as ``acquire``.
+        """
+        try:
+            return await self._open(attempt, state)
+        except ConnectFailed as exc:
+            if alone or not any(connection.active for connection in state.shared):
+                raise
+            attempt.connect_by = None
+            state.crowded()
+            self.runtime.call_later(CROWDED, partial(_WeakCallback(self).call_for_more, state))
+            if exc.setup is not None:
+                self._notify(exc.setup)
+            return None
 
     async def _open(self, attempt: Attempt, state: OriginState) -> HttpConnection:
         """Open a connection in the place that is already reserved, and counted as ``connecting``."""
@@ -331,7 +356,7 @@ class Pool:
             connection = await self._connect(attempt)
         except BaseException:
             state.connecting -= 1
-            self._call_for_more(state)
+            self.call_for_more(state)
             self._leave()
             raise
         state.connecting -= 1
@@ -350,7 +375,7 @@ class Pool:
             state.shared[connection] = None
             self._share(connection, state)
         else:
-            self._call_for_more(state)
+            self.call_for_more(state)
         return connection
 
     def _share(self, connection: HttpConnection, state: OriginState) -> None:
@@ -358,9 +383,9 @@ class Pool:
         state.width = connection.width or state.width
         while connection.capacity > 0 and (waiter := take_oldest(state.queue)) is not None:
             self._grant(waiter, connection)
-        self._call_for_more(state)
+        self.call_for_more(state)
 
-    def _call_for_more(self, state: OriginState) -> None:
+    def call_for_more(self, state: OriginState) -> None:
         """Of those who wait for another request's connection, have as many open one as are needed for all."""
         missing = state.missing
         if not missing:
@@ -531,7 +556,7 @@ class Pool:
             )
         )
         if not self._closed:
-            self._call_for_more(state)
+            self.call_for_more(state)
         self._leave()
 
     def _forget_idle(self, connection: HttpConnection) -> None:
@@ -653,6 +678,11 @@ class _WeakCallback:
         pool = self._pool()
         if pool is not None:
             pool.sweep()
+
+    def call_for_more(self, state: OriginState) -> None:
+        pool = self._pool()
+        if pool is not None:
+            pool.call_for_more(state)
 
     def forget_promise(self, request: Request) -> None:
         pool = self._pool()
