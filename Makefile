@@ -25,7 +25,7 @@ observability: .venv/.ready  ## every fault of the demo, found again in Phoenix 
 lint: .venv/.ready  ## style, layers and types only
 	@$(NOX) -s lint typing
 
-bench: .venv/.ready  ## the benchmarks; ARGS="pcap" runs one
+bench: .venv/.ready  ## every client under every load, for docs/performance.md; ARGS="--quick" for a look
 	@$(NOX) -s bench -- $(ARGS)
 
 clean:  ## remove everything that was made

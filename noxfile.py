@@ -270,7 +270,19 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """The benchmarks named as arguments (``pcap`` is benchmarks/pcap.py), or all of them."""
+    """Every client under every load in one run, for docs/performance.md; arguments go to benchmarks/compare.py.
+
+    A first argument that names another module of benchmarks/ (``micro``, ``memory``, ``pcap``) runs that instead.
+    """
     sync(session, "bench")
-    for name in session.posargs or sorted(path.stem for path in Path("benchmarks").glob("[a-z]*.py")):
-        session.run("python", "-m", f"benchmarks.{name}")
+    name, *arguments = session.posargs or ["compare", "--docs"]
+    if name.startswith("-"):
+        name, arguments = "compare", [name, *arguments]
+    session.run("python", "-m", f"benchmarks.{name}", *arguments)
+
+
+@nox.session(python=PRESENT[0] if PRESENT else None)
+def guard(session: nox.Session) -> None:
+    """A small request must not cost more than was agreed on, in units of a floor measured in the same run."""
+    sync(session, "test")
+    session.run("python", "-m", "benchmarks.guard", *session.posargs)

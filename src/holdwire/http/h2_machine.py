@@ -1,7 +1,7 @@
 """``Machine``: the HTTP/2 of one client connection without I/O: bytes in, calls to a ``Sink`` out, frames to be sent.
 
 Theory of operation. HPACK, settings and error codes are the h2 project's; the frames are handled here, because h2's own
-state machine takes three times the CPU for a small request (benchmarks/http2.py) and takes a GOAWAY for the end of
+state machine takes three times the CPU for a small request (benchmarks/compare.py) and takes a GOAWAY for the end of
 everything, while streams up to its last id go on. A client that allows no push needs little more: windows in both
 directions, header blocks in several frames, and what is not legal.
 
