@@ -151,7 +151,12 @@ def forked() -> None:
         await get(client)
         kept: Any = client._transport._client.pools[0].connections  # type: ignore[attr-defined]
         assert len(kept) == 1
-        for child in (lambda: run(get, client), lambda: run(client.aclose), gc.collect):
+        children: tuple[Callable[[], object], ...] = (
+            lambda: run(get, client),
+            lambda: run(client.aclose),
+            gc.collect,
+        )
+        for child in children:
             assert in_child(child) == 0
             await get(client)
             assert client._transport._client.pools[0].connections == kept  # type: ignore[attr-defined]

@@ -83,7 +83,8 @@ async def test_a_patch_of_the_familys_transport_is_never_passed_by(
     assert through_the_core == seen, "as long as nobody looks, no core objects are made"
     assert (response.status_code, response.content) == (200, b"hello\n")
     assert set(response.extensions) == {"http_version", "reason_phrase", "network_stream"}
-    chain = [type(caught.value), type(caught.value.__cause__).__mro__[2], type(caught.value.__cause__.__cause__)]
+    core: Any = caught.value.__cause__
+    chain: list[type] = [type(caught.value), type(core).__mro__[2], type(core.__cause__)]
     assert chain == [family.http.ReadError, family.core.ReadError, holdwire.ConnectionLost]
 
 

@@ -20,7 +20,7 @@ The above exception was the direct cause of the following exception:
 httpx.ReadError
 """
 
-LINES_AND_CODES = [
+LINES_AND_CODES: list[tuple[str, list[str]]] = [
     ("ECONNRESET", ["ECONNRESET"]),
     ("econnreset", ["ECONNRESET"]),
     ("WSAECONNRESET", ["ECONNRESET"]),
