@@ -175,6 +175,19 @@ def wheel(session: nox.Session) -> None:
         session.run("python", "-I", "-c", IMPORT_PUBLIC_MODULES, "pytest", "redis", "trio", "websockets", log=False)
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, built strictly and offline; its links and spelling. Its examples run in tests/docs."""
+    sync(session, "docs")
+    built = "build/docs"
+    run_each(
+        session,
+        ("sphinx-build", "-W", "-n", "-q", "--keep-going", "--fresh-env", "docs", built),
+        ("python", "-m", "docs.tools.check", built),
+        ("codespell", "README.md", "CHANGELOG.md", "docs", "changelog.d", "src", "tests", "benchmarks", "noxfile.py"),
+    )
+
+
 @nox.session(python=False)
 def interpreters(session: nox.Session) -> None:
     """Say which interpreters the tests ran on, and loudly which were missing."""

@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a script
 """Writes ``holdwire.rules.yml`` and ``holdwire.dashboard.json`` from the metric names in the code.
 
 Run ``python docs/observability/generate.py`` after a change; a test keeps the files equal to what this gives.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 import holdwire
-from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded
+from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded, HeartbeatAnswered, HeartbeatMissed
 from holdwire.http.http2 import Http2Connection
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Watch:
     @property
     def closed(self) -> list[str]:
         return [str(event.reason) for event in self.events if isinstance(event, ConnectionClosed)]
+
+    @property
+    def beats(self) -> list[HeartbeatAnswered | HeartbeatMissed]:
+        return [event for event in self.events if isinstance(event, HeartbeatAnswered | HeartbeatMissed)]
 
 
 @contextlib.asynccontextmanager

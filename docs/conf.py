@@ -1,0 +1,66 @@
+"""How Sphinx builds these pages: strictly, and without the network."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "holdwire"
+author = "The holdwire maintainers"
+project_copyright = author
+release = installed("holdwire")
+version = release
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["tools", "_build"]
+root_doc = "index"
+nitpicky = True
+# What other libraries define is not described here, and their inventories would have to be fetched.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!holdwire\b).*"),
+    ("py:class", r"holdwire\.(switches\.Testing|testing\.streams\._Wire|transports\.wrap\.ClientT)"),
+]
+suppress_warnings = ["toc.empty_glob"]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_class_signature = "mixed"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+add_module_names = False
+maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_title = "holdwire"
+html_static_path = ["_static"]
+html_css_files = ["holdwire.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {"navigation_with_keys": True}
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+
+
+def words_for_users(_app: object, _what: str, _name: str, thing: object, _options: object, lines: list[str]) -> None:
+    """Put in place what a docstring only points to: a private base's words, for the class that users import."""
+    if not lines or not isinstance(thing, type):
+        return
+    lines[0] = lines[0].replace("See the module; made", "Made")
+    if "; see ``_" in lines[0]:
+        lines[0] = lines[0].partition("; see ``_")[0] + "."
+        lines += ["", *(inspect.getdoc(thing.__bases__[0]) or "").splitlines()]
+
+
+def setup(app: Sphinx) -> None:
+    """Have docstrings edited before napoleon reads them."""
+    app.connect("autodoc-process-docstring", words_for_users, priority=1)

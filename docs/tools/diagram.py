@@ -1,0 +1,119 @@
+"""The map of the layers as an SVG picture, drawn from the graph of imports: no drawing to keep by hand.
+
+A box is a part of the package, its row the longest way down to the bottom, an arrow an import. Arrows that others
+imply (a part that is also imported by what it imports) are left out, or nothing could be seen. Not responsible for
+holding the layers: that is import-linter's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import grimp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["draw", "imports"]
+
+_SAYS: Final = {
+    "cli": "commands",
+    "testing": "faults on demand",
+    "doctor": "looks from outside",
+    "transports": "httpx, httpx2",
+    "http": "pool, HTTP/1.1, HTTP/2",
+    "sessions": "long-lived streams",
+    "retrying": "stop, wait, budget",
+    "telemetry": "OpenTelemetry",
+    "tls": "engine, streams",
+    "net": "sockets, event loops",
+    "errors": "exceptions",
+    "events": "what happened",
+    "switches": "off switches",
+    "policy": "pure decisions",
+}
+_FONT: Final = 'font-family="sans-serif" font-size="13" text-anchor="middle"'
+_MARKER: Final = (
+    '<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 0 8 4 0 8z" fill="#64748b"/></marker></defs>'
+)
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 150, 46, 26, 40, 16
+
+
+def imports() -> dict[str, set[str]]:
+    """Which parts of the package each part imports, with what follows from others left out."""
+    graph = grimp.build_graph("holdwire", cache_dir=None)
+    direct: dict[str, set[str]] = {part: set() for part in _SAYS}
+    for importer in graph.modules:
+        part = _part(importer)
+        if part is not None:
+            found = {_part(imported) for imported in graph.find_modules_directly_imported_by(importer)}
+            direct[part] |= {other for other in found if other is not None and other != part}
+    return {part: _shown(part, direct) for part in direct}
+
+
+def _part(module: str) -> str | None:
+    _, _, rest = module.partition(".")
+    part = rest.partition(".")[0]
+    return part if part in _SAYS else None
+
+
+def _reached(part: str, direct: Mapping[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    for other in direct[part]:
+        found |= {other} | _reached(other, direct)
+    return found
+
+
+def _shown(part: str, direct: Mapping[str, set[str]]) -> set[str]:
+    implied: set[str] = set()
+    for other in direct[part]:
+        implied |= _reached(other, direct)
+    return direct[part] - implied
+
+
+def _depth(part: str, shown: Mapping[str, set[str]]) -> int:
+    return 1 + max((_depth(other, shown) for other in shown[part]), default=-1)
+
+
+def draw() -> str:
+    """The picture."""
+    shown = imports()
+    rows: dict[int, list[str]] = {}
+    for part in _SAYS:
+        rows.setdefault(_depth(part, shown), []).append(part)
+    widest = max(map(len, rows.values()))
+    width = widest * (_WIDTH + _GAP_X) - _GAP_X + 2 * _EDGE
+    height = len(rows) * (_HEIGHT + _GAP_Y) - _GAP_Y + 2 * _EDGE
+    at: dict[str, tuple[float, float]] = {}
+    for depth, parts in rows.items():
+        y = float(height - _EDGE - _HEIGHT - depth * (_HEIGHT + _GAP_Y))
+        begin = (width - len(parts) * (_WIDTH + _GAP_X) + _GAP_X) / 2
+        for number, part in enumerate(parts):
+            at[part] = (begin + number * (_WIDTH + _GAP_X), y)
+    size = f'width="{width}" height="{height}"'
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {size} {_FONT}>',
+        "<title>Which part of holdwire imports which</title>",
+        _MARKER,
+        f'<rect {size} rx="8" fill="#f8fafc"/>',
+        *(_arrow(at[part], at[other]) for part in sorted(shown) for other in sorted(shown[part])),
+    ]
+    for part, (left, y) in at.items():
+        middle = left + _WIDTH / 2
+        lines += [
+            f'<rect x="{left:g}" y="{y:g}" width="{_WIDTH}" height="{_HEIGHT}" rx="6" fill="#fff" stroke="#2563eb"/>',
+            f'<text x="{middle:g}" y="{y + 19:g}" font-weight="bold" fill="#0f172a">{part}</text>',
+            f'<text x="{middle:g}" y="{y + 36:g}" font-size="11" fill="#475569">{_SAYS[part]}</text>',
+        ]
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
+    x1, y1 = start[0] + _WIDTH / 2, start[1] + _HEIGHT
+    x2, y2 = end[0] + _WIDTH / 2, end[1]
+    bend = (y2 - y1) / 2
+    return (
+        f'<path d="M{x1:g} {y1:g} C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}" fill="none" '
+        'stroke="#64748b" marker-end="url(#a)"/>'
+    )

@@ -1,0 +1,68 @@
+"""What pages say of the code is what the code says; the rest of a reference is complete."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+import holdwire
+from docs.tools import diagram
+from docs.tools.generate import PICTURE, REGIONS, ROOT, demo_rows, pages, render
+from holdwire.testing.scenarios import SCENARIOS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REGENERATE = "run python -m docs.tools.generate, and look at what has changed"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_generated_parts_are_what_the_code_says(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == render(text), REGENERATE
+
+
+def test_every_generated_part_is_shown_once() -> None:
+    shown = [name for page in pages() for name in re.findall(r"<!-- begin ([a-z-]+)", page.read_text(encoding="utf-8"))]
+    assert sorted(shown) == sorted([*REGIONS, "demo"])
+
+
+def test_the_picture_shows_the_imports_of_the_code() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == diagram.draw(), REGENERATE
+
+
+def test_the_demo_in_the_readme_has_the_scenarios_of_the_demo() -> None:
+    table = (
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- begin demo")[2].partition("<!-- end demo")[0]
+    )
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
+    assert [row[0].removeprefix("| ").partition("<br>")[0] for row in rows] == [one.name for one in SCENARIOS]
+    for row in rows:
+        assert row[2].startswith("✓"), "holdwire is right in every row, or the demo must be looked at"
+        assert re.match(r"[✓✗] .*(never executed|executed once|executed twice)", row[1])
+
+
+def test_a_result_of_the_demo_becomes_a_row() -> None:
+    got = {"got": "ReadError", "message": "", "executions": 1, "right": False}
+    document = {
+        "right": {"httpx": 0, "holdwire": 1},
+        "results": [
+            {
+                "name": "resets",
+                "request": "GET",
+                "httpx": got,
+                "holdwire": got | {"got": "200", "message": "OK", "executions": 2, "right": True},
+            }
+        ],
+    }
+    assert demo_rows(document).splitlines()[2] == (
+        "| resets<br>GET | ✗ ReadError `('')`, executed once | ✓ 200, executed twice |"
+    )
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs/reference/api").glob("*.md"))
+    for name in holdwire.__all__:
+        assert re.search(rf"auto\w+:: (?:[\w.]*\.)?{name}(?![\w])", text) or f"sessions.{name}" in text, name
