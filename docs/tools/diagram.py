@@ -1,6 +1,6 @@
 """The map of the layers as an SVG picture, drawn from the graph of imports: no drawing to keep by hand.
 
-A box is a part of the package, its row the longest way down to the bottom, an arrow an import. Arrows that others
+A box is a part of the package, its row the longest way down to it from the top, an arrow an import. Arrows that others
 imply (a part that is also imported by what it imports) are left out, or nothing could be seen. Not responsible for
 holding the layers: that is import-linter's.
 """
@@ -23,15 +23,16 @@ _SAYS: Final = {
     "transports": "httpx, httpx2",
     "http": "pool, HTTP/1.1, HTTP/2",
     "sessions": "long-lived streams",
-    "retrying": "stop, wait, budget",
-    "telemetry": "OpenTelemetry",
     "tls": "engine, streams",
+    "telemetry": "OpenTelemetry",
+    "retrying": "stop, wait, budget",
     "net": "sockets, event loops",
+    "switches": "off switches",
     "errors": "exceptions",
     "events": "what happened",
-    "switches": "off switches",
     "policy": "pure decisions",
 }
+"""From left to right within a row."""
 _FONT: Final = 'font-family="sans-serif" font-size="13" text-anchor="middle"'
 _MARKER: Final = (
     '<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
@@ -72,8 +73,8 @@ def _shown(part: str, direct: Mapping[str, set[str]]) -> set[str]:
     return direct[part] - implied
 
 
-def _depth(part: str, shown: Mapping[str, set[str]]) -> int:
-    return 1 + max((_depth(other, shown) for other in shown[part]), default=-1)
+def _row(part: str, shown: Mapping[str, set[str]]) -> int:
+    return 1 + max((_row(importer, shown) for importer, others in shown.items() if part in others), default=-1)
 
 
 def draw() -> str:
@@ -81,13 +82,13 @@ def draw() -> str:
     shown = imports()
     rows: dict[int, list[str]] = {}
     for part in _SAYS:
-        rows.setdefault(_depth(part, shown), []).append(part)
+        rows.setdefault(_row(part, shown), []).append(part)
     widest = max(map(len, rows.values()))
     width = widest * (_WIDTH + _GAP_X) - _GAP_X + 2 * _EDGE
     height = len(rows) * (_HEIGHT + _GAP_Y) - _GAP_Y + 2 * _EDGE
     at: dict[str, tuple[float, float]] = {}
-    for depth, parts in rows.items():
-        y = float(height - _EDGE - _HEIGHT - depth * (_HEIGHT + _GAP_Y))
+    for row, parts in rows.items():
+        y = float(_EDGE + row * (_HEIGHT + _GAP_Y))
         begin = (width - len(parts) * (_WIDTH + _GAP_X) + _GAP_X) / 2
         for number, part in enumerate(parts):
             at[part] = (begin + number * (_WIDTH + _GAP_X), y)

@@ -218,8 +218,16 @@ def _attributes() -> str:
 
 
 def _metrics() -> str:
+    """Without the attributes that all of them have."""
+    common = set.intersection(*(set(one.attributes) for one in METRICS))
     rows = [
-        (code(one.name), one.instrument.value, one.unit.strip("{}"), one.says, ", ".join(map(code, one.attributes)))
+        (
+            code(one.name),
+            one.instrument.value,
+            one.unit.strip("{}"),
+            one.says,
+            ", ".join(code(name) for name in one.attributes if name not in common),
+        )
         for one in METRICS
     ]
     return table(("Metric", "Instrument", "Unit", "What it counts", "Attributes"), rows)
@@ -294,7 +302,7 @@ def _profiles() -> str:
 
 
 def _seconds(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:,g} s" if value < _NEVER else NOTHING
+    return NOTHING if value is None else f"{value:,g}\N{NO-BREAK SPACE}s"
 
 
 def _aliases() -> str:
