@@ -219,7 +219,7 @@ def _attributes() -> str:
 
 def _metrics() -> str:
     """Without the attributes that all of them have."""
-    common = set.intersection(*(set(one.attributes) for one in METRICS))
+    common = {name for name in ATTRIBUTES if all(name in one.attributes for one in METRICS)}
     rows = [
         (
             code(one.name),

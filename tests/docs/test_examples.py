@@ -7,19 +7,23 @@ import io
 import re
 import shlex
 import socket
+import socketserver
+import threading
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from anyio import to_thread
 
 import holdwire
 from docs.tools.generate import ROOT, pages
 from holdwire.cli.commands import COMMANDS
 from holdwire.telemetry import uninstrument
-from holdwire.testing import Answer, ChaosServer, Framing
+from holdwire.testing import Answer, ChaosServer
 from tests.docs.examples import blocks_of, run, run_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from holdwire.testing import Request
@@ -61,9 +65,6 @@ def nothing_but_this_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_examples_of_a_page_run(name: str, server: ChaosServer) -> None:
     names: dict[str, Any] = {"__name__": "example"} | IN_HAND.get(name, {})
     run(PAGES[name], {"https://api.example.com": server.url}, names)
-    follow_up = FOLLOW_UPS.get(name)
-    if follow_up is not None:
-        follow_up(names, server)
 
 
 @pytest.mark.parametrize("name", TUTORIAL)
@@ -71,64 +72,135 @@ def test_the_steps_of_the_tutorial_work_as_programs(name: str) -> None:
     run_program(PAGES[name], {"port=8471": "port=0", "time.sleep(120)": "time.sleep(0.1)"})
 
 
-def download_that_is_cut(names: dict[str, Any], server: ChaosServer) -> None:
-    """The page's download resumes where it was cut, once; a file that has changed is begun anew."""
-    import anyio
-    import httpx
+class Enough(Exception):
+    """Ends an example that would go on."""
 
+
+class Broker(socketserver.BaseRequestHandler):
+    """Speaks as much of MQTT and Redis as a login and a heartbeat need; the client ``bad`` is refused."""
+
+    def handle(self) -> None:
+        while data := self.request.recv(1000):
+            if data[:1] == b"\x10":
+                self.request.sendall(b"\x20\x02\x00" + bytes([5 * data.endswith(b"bad")]))
+            elif data == b"\xc0\x00":
+                self.request.sendall(b"\xd0\x00")
+            elif b"PING" in data:
+                self.request.sendall(b"+PONG\r\n")
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    """The address of a broker, as host and port."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Broker) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+
+
+async def examples(name: str, replaced: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the page ``name`` defines."""
+    names: dict[str, Any] = {"__name__": "example"}
+    await to_thread.run_sync(run, PAGES[name], replaced or {}, names)  # it has a loop of its own
+    return names
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """One loop: the pages show asyncio's."""
+    return "asyncio"
+
+
+async def test_a_download_resumes_where_it_was_cut(server: ChaosServer) -> None:
     whole = bytes(range(256)) * 400
     asked: list[str | None] = []
 
     def serve(request: Request) -> Answer:
         wanted = request.header("Range")
         asked.append(wanted)
-        tag = ("ETag", '"one"')
-        if wanted is None:
-            return Answer(body=whole, framing=Framing.LENGTH, headers=(tag,))
-        begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
-        return Answer(status=206, body=whole[begin:], framing=Framing.LENGTH, headers=(tag,))
+        begin = 0 if wanted is None else int(wanted.removeprefix("bytes=").removesuffix("-"))
+        return Answer(status=206 if begin else 200, body=whole[begin:], headers=(("ETag", '"one"'),))
 
     server.handle("/file", serve)
     server.script("response:5000 fin", path="/file")
     file = io.BytesIO()
-
-    async def main() -> None:
-        async with httpx.AsyncClient(transport=holdwire.ResilientTransport()) as client:
-            await names["download"](client, f"{server.url}/file", file)
-
-    anyio.run(main)
+    names = await examples("docs/howto/sse-downloads.md")
+    async with httpx.AsyncClient(transport=holdwire.ResilientTransport()) as client:
+        await names["download"](client, f"{server.url}/file", file)
     assert file.getvalue() == whole
-    assert asked[0] is None
-    assert len(asked) == 2
-    assert asked[1] is not None
+    first, second = asked
+    assert first is None
+    assert 0 < int((second or "").removeprefix("bytes=").removesuffix("-")) < 5000
 
 
-def proxy_that_refuses(names: dict[str, Any], server: ChaosServer) -> None:
-    """The page's words about a proxy's failure name the proxy."""
-    import anyio
-    import httpx
-
-    host, port = server.address
+async def test_a_proxy_that_refuses_is_told_by_name(server: ChaosServer) -> None:
     server.answer("*", Answer(status=407))
-
-    async def main() -> None:
-        transport = holdwire.ResilientTransport(proxy=server.url)
-        async with httpx.AsyncClient(transport=transport) as names["client"]:
-            told = await names["who_failed"]("https://localhost:1/")
-            assert told == f"proxy_refused in phase proxy, by way of {host}:{port}"
-
-    anyio.run(main)
+    host, port = server.address
+    names = await examples("docs/howto/proxies.md")
+    async with httpx.AsyncClient(transport=holdwire.ResilientTransport(proxy=server.url)) as names["client"]:
+        told = await names["who_failed"]("https://localhost:1/")
+    assert told == f"proxy_refused in phase proxy, by way of {host}:{port}"
 
 
-def order_is_baked_once(names: dict[str, Any], server: ChaosServer) -> None:
-    names["test_an_order_is_baked_once"](server)
+async def test_events_are_followed(server: ChaosServer) -> None:
+    events = Answer(body=b"id: 1\ndata: one\n\n", headers=(("Content-Type", "text/event-stream"),))
+    server.answer("/events", events)
+    names = await examples("docs/howto/sse-downloads.md")
+
+    async def handle(event: holdwire.ServerSentEvent) -> None:
+        assert event.data == "one"
+        raise Enough
+
+    with pytest.raises(Enough):
+        await names["follow"](f"{server.url}/events", handle)
 
 
-FOLLOW_UPS = {
-    "docs/howto/sse-downloads.md": download_that_is_cut,
-    "docs/howto/proxies.md": proxy_that_refuses,
-    "docs/howto/testing.md": order_is_baked_once,
-}
+async def test_redis_and_mqtt(broker: str) -> None:
+    names = await examples("docs/howto/redis-mqtt.md")
+    assert await names["ping"](f"tcp://{broker}") == b"+PONG\r\n"
+    async for session in names["telegrams"](f"tcp://{broker}"):
+        async with session:
+            assert session.number == 1
+        break
+    names["CONNECT"] = names["CONNECT"][:-3] + b"bad"
+    with pytest.raises(holdwire.LoginRefused, match="refused with code 5"):
+        await anext(names["telegrams"](f"tcp://{broker}"))
+    subscriber = names["subscriber"](*broker.split(":"))
+    await subscriber.aclose()
+
+
+async def test_the_loop_of_the_readme(broker: str, server: ChaosServer) -> None:
+    readme = await examples(
+        "README.md", {"tls://broker.example:8883": f"tcp://{broker}", "https://api.example.com": server.url}
+    )
+    login = (await examples("docs/howto/redis-mqtt.md"))["login"]
+
+    def handle(data: bytes) -> None:
+        assert data == b"\xd0\x00"
+        raise Enough
+
+    with pytest.raises(Enough):
+        await readme["listen"](login, handle)
+
+
+async def test_what_pages_make_of_an_error(server: ChaosServer) -> None:
+    names: dict[str, Any] = {}
+    for page in ("sdks", "retry-settings", "failure-span"):
+        names |= await examples(f"docs/howto/{page}.md")
+    server.script("response:0 rst", path="/order")
+    async with httpx.AsyncClient(transport=holdwire.ResilientTransport()) as client:
+        with pytest.raises(httpx.ReadError) as caught:
+            await client.post(f"{server.url}/order")
+    assert names["why"](caught.value).startswith("recv: ECONNRESET")
+    assert names["why"](ValueError()) == "not a connection's fault"
+    assert names["should_try_again"](caught.value) is False
+    assert names["tell"](caught.value).startswith("connection_reset in response_wait")
+    assert names["tell"](ValueError()) == "no connection failed"
+
+
+async def test_an_order_is_baked_once(server: ChaosServer) -> None:
+    await to_thread.run_sync((await examples("docs/howto/testing.md"))["test_an_order_is_baked_once"], server)
 
 
 def shell_lines() -> list[tuple[str, str]]:
