@@ -9,10 +9,13 @@ import httpx
 import pytest
 
 from holdwire.events import ConnectionSetUp
+from holdwire.http.http2 import Http2Connection
 from tests.http2.clients import Watch, client_of, connections_of
 from tests.http2.server import serve
 
 if TYPE_CHECKING:
+    from holdwire.http.connection import Attempt
+    from holdwire.http.messages import Response
     from tests.http2.server import Connection, Received, Server
 
 
@@ -127,6 +130,56 @@ async def test_a_server_that_allows_no_streams_any_more_gets_a_new_connection_in
                 await anyio.sleep(0.001)
         assert await burst(client, server, 2) == 2
     assert (len(server.connections), watch.kinds) == (2, [])
+
+
+async def test_who_waits_gets_another_connection_where_the_last_stream_timed_out_and_still_holds_its_place() -> None:
+    async def handle(connection: Connection, request: Received) -> None:
+        if request.path != "/silent":
+            await connection.answer(request)
+
+    limits = httpx.Limits(max_connections=1)
+    async with serve(handle, settings={"streams": 1}) as server, client_of(limits=limits) as client:
+        await client.get(f"{server.url}/first")
+        waited: list[httpx.Response] = []
+
+        async def time_out() -> None:
+            with pytest.raises(httpx.ReadTimeout):
+                await client.get(f"{server.url}/silent", timeout=httpx.Timeout(5, read=0.3))
+
+        async def wait() -> None:
+            waited.append(await client.get(f"{server.url}/second", timeout=httpx.Timeout(5, pool=3)))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(time_out)
+            with anyio.fail_after(5):
+                while "/silent" not in server.seen:  # noqa: ASYNC110 - of the server, which tells nobody
+                    await anyio.sleep(0.001)
+            group.start_soon(wait)
+        assert waited[0].text == "/second"
+
+
+async def test_a_connection_that_goes_from_request_to_request_has_not_been_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idle: list[float] = []
+    exchange = Http2Connection.exchange
+
+    async def watched(self: Http2Connection, attempt: Attempt) -> Response:
+        response = await exchange(self, attempt)
+        idle.append(attempt.idle_before)
+        return response
+
+    async def handle(connection: Connection, request: Received) -> None:
+        await anyio.sleep(0.3)
+        await connection.answer(request)
+
+    monkeypatch.setattr(Http2Connection, "exchange", watched)
+    limits = httpx.Limits(max_connections=1)
+    async with serve(handle, settings={"streams": 1}) as server, client_of(limits=limits) as client:
+        assert await burst(client, server, 3) == 3
+    assert len(server.connections) == 1
+    assert len(idle) == 3
+    assert max(idle) < 0.3
 
 
 async def test_a_connection_that_is_too_old_finishes_what_it_has() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx
 import pytest
+import tenacity
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
 
@@ -16,7 +17,7 @@ import holdwire
 from holdwire.events import ConnectionClosed, FailureRecorded
 from holdwire.telemetry import instrument, instrument_client, uninstrument
 from holdwire.telemetry.totals import Totals
-from holdwire.testing import ChaosServer
+from holdwire.testing import Answer, ChaosServer
 from tests.telemetry_samples import Memory
 
 if TYPE_CHECKING:
@@ -294,6 +295,28 @@ async def test_what_a_closed_and_forgotten_client_counted_stays_counted(server: 
     gc.collect()
     assert memory.number("holdwire.requests", holdwire__outcome="ok") == 1
     assert memory.number("holdwire.connection.closed", holdwire__close__reason="aclose") == 1
+
+
+async def test_a_response_that_is_thrown_away_to_try_again_is_not_counted_as_a_request(
+    server: ChaosServer, memory: Memory
+) -> None:
+    server.answer("/x", Answer(status=503), Answer(status=503), Answer())
+    retry = holdwire.RetryPolicy(statuses=frozenset({503}), wait=tenacity.wait_none())
+    async with client(server, retry=retry) as http:
+        assert (await http.get("/x")).status_code == 200
+    assert memory.number("holdwire.requests", holdwire__outcome="recovered") == 1
+    assert memory.number("holdwire.requests", holdwire__outcome="ok") == 0
+
+
+async def test_a_connection_that_the_response_ends_has_not_been_idle(server: ChaosServer) -> None:
+    told = Told()
+    server.answer("/x", Answer(headers=(("Connection", "close"),)))
+    server.script("response:0 stall=0.3", path="/x")
+    async with client(server, observers=[told]) as http:
+        await http.get("/x")
+    (closed,) = [event for event in told.events if isinstance(event, ConnectionClosed)]
+    assert closed.reason == "response"
+    assert closed.idle < 0.3
 
 
 # --- causes ---

@@ -113,6 +113,7 @@ class HttpConnection(abc.ABC):
         self.origin = origin
         self.created = time.monotonic()
         self.idle_since = self.created
+        """When its last exchange was over, whether it came to rest then or went to the next request at once."""
         self.max_age = max_age
         self.last_context: Context | None = None
         self.close_reason: CloseReason | None = None

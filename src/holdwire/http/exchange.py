@@ -114,7 +114,8 @@ class Exchange:
             else:
                 connection.last_context = request.context
                 self._learn(request, attempt)
-                response.body.on_end = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
+                watch = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
+                response.body.on_end = watch
                 if response.status not in self._statuses:
                     return response
                 retrier = retrier or self._retrier(request, began)
@@ -122,6 +123,7 @@ class Exchange:
                 if again is None:
                     return response
                 fresh, delay = again
+                watch.is_answer = False
                 await discard(response)
             await _pause(request, delay, reconnects=reconnects)
 
@@ -348,26 +350,28 @@ class _RequestFacts(TypedDict):
 
 
 class _BodyWatch:
-    """Counts the request when its body has ended, and tells of a failure that comes while the caller reads it."""
+    """Counts the request when its answer's body has ended, and tells of a failure that comes while it is read."""
 
-    __slots__ = ("_attempt", "_notify", "_pool", "_recovered")
+    __slots__ = ("_attempt", "_notify", "_pool", "_recovered", "is_answer")
 
     def __init__(self, notify: Observers, pool: Pool, attempt: Attempt, *, recovered: bool) -> None:
         self._notify = notify
         self._pool = pool
         self._attempt = attempt
         self._recovered = recovered
+        self.is_answer = True
+        """Whether it is what the caller gets: what is thrown away to try again does not count."""
 
     def __call__(self, exc: BaseException | None) -> None:
         request = self._attempt.request
         stats = self._pool.origin_stats(request.origin)
         if not isinstance(exc, HoldwireError):
             if self._recovered:
-                stats.recovered += 1
+                stats.recovered += self.is_answer
             else:
-                stats.ok += 1
+                stats.ok += self.is_answer
             return
-        stats.failed += 1
+        stats.failed += self.is_answer
         if exc.failure is None:
             return
         ended = replace(Outcome.of(exc.failure), response_started=True, idempotent=is_repeatable(request))

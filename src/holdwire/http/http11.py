@@ -287,6 +287,7 @@ class Http11Connection(HttpConnection):
             self.end(CloseReason.CANCELLED, abort=self.wire.undelivered() != 0)
             return
         self._attempt = None
+        self.idle_since = time.monotonic()
         self.served += 1
         self.wire.requests = self.served
         if reader.keep_alive is not None:
@@ -373,7 +374,6 @@ class Http11Connection(HttpConnection):
     # --- idleness ---
 
     def rest(self) -> None:
-        self.idle_since = time.monotonic()
         self.wire.phase = Phase.IDLE
         self.wire.flight.append((self.idle_since, Mark.IDLE, -1))
         self.wire.watch(self._on_input)

@@ -144,7 +144,6 @@ class Http2Connection(HttpConnection):
         self._reserved -= 1
 
     def rest(self) -> None:
-        self.idle_since = time.monotonic()
         self.wire.phase = Phase.IDLE
         self.wire.flight.append((self.idle_since, Mark.IDLE, -1))
         self.flush()
@@ -249,6 +248,7 @@ class Http2Connection(HttpConnection):
         if stream.id not in self._streams:
             return
         self.machine.drop(stream)
+        self.idle_since = time.monotonic()
         if stream.ended:
             self.served += 1
             self.wire.requests = self.served
@@ -263,6 +263,7 @@ class Http2Connection(HttpConnection):
         if stream.id not in self._streams:
             return
         self.machine.drop(stream)
+        self.idle_since = time.monotonic()
         attempt = stream.attempt
         attempt.phase = stream.phase
         alive = self.close_reason is None

@@ -459,7 +459,11 @@ class Pool:
         if self._closed:
             if not connection.active:
                 connection.end(CloseReason.ACLOSE)
-        elif oldest is not None and not connection.active and (oldest.state is not state or oldest.fresh):
+        elif (
+            oldest is not None
+            and not connection.active
+            and (oldest.state is not state or oldest.fresh or connection.capacity < 1)
+        ):
             connection.end(CloseReason.LIMITS)
         elif connection.http_version == "2":
             self._share(connection, state)
