@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from holdwire.http import parser
 from holdwire.http.parser import MAX_HEAD, MAX_INTERIM, MAX_QUIET, ResponseReader, Truncated, Violation
 
 
@@ -226,3 +227,14 @@ def test_an_end_of_input_inside_the_message_is_told_in_the_words_that_users_know
 def test_the_servers_keep_alive_hint_is_read() -> None:
     reader, _ = read(b"HTTP/1.1 200 OK\r\nKeep-Alive: max=10, timeout=7\r\nContent-Length: 0\r\n\r\n")
     assert reader.keep_alive == 7.0
+
+
+def test_headers_that_come_again_are_the_same_and_cookies_are_not_remembered() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nX-Same: 1 \r\nSet-Cookie: id=s3cret\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+    for _ in range(3):
+        reader, body = read(raw)
+        assert body == b"ok"
+        assert reader.headers[:2] == [(b"X-Same", b"1"), (b"Set-Cookie", b"id=s3cret")]
+        assert not reader.reusable
+    assert (b"X-Same", b"1") in parser._known_headers
+    assert not any(b"s3cret" in value for _, value in parser._known_headers)

@@ -59,9 +59,30 @@ class TestSessions:
     async def test_the_second_connection_resumes_the_first_ones_session(self, contexts: Contexts) -> None:
         cache = SessionCache()
         key = cache.key(contexts.client, "localhost")
-        assert not await exchanged(contexts, session=cache.get(key), keep=cache.keeper(key))
+        first = cache.keeper(key, offered=False, resumed=False)
+        assert not await exchanged(contexts, session=cache.get(key), keep=first)
         for _ in range(2):
-            assert await exchanged(contexts, session=cache.get(key), keep=cache.keeper(key))
+            keep = cache.keeper(key, offered=True, resumed=True)
+            assert await exchanged(contexts, session=cache.get(key), keep=keep)
+
+    async def test_a_server_that_resumes_nothing_is_offered_sessions_now_and_then_only(
+        self, contexts: Contexts
+    ) -> None:
+        kept: list[ssl.SSLSession] = []
+        await exchanged(contexts, session=None, keep=kept.append)
+        cache = SessionCache()
+        key = cache.key(contexts.client, "localhost")
+        offers = 0
+        for _ in range(1000):
+            offered = cache.get(key) is not None
+            offers += offered
+            if (keep := cache.keeper(key, offered=offered, resumed=False)) is not None:
+                keep(kept[0])
+        assert 3 < offers <= 3 + 1000 // 64
+        cache.keep(key, kept[0])
+        for _ in range(10):  # it has learnt to
+            assert cache.get(key) is not None
+            assert cache.keeper(key, offered=True, resumed=True) is not None
 
     async def test_a_session_of_another_context_is_not_used_and_does_no_harm(
         self, contexts: Contexts, version: str

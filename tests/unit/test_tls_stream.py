@@ -218,6 +218,26 @@ class TestCancellation:
         assert got == data
         end(client, server)
 
+    async def test_a_receive_of_what_is_here_yields_and_loses_nothing_when_cancelled(self, contexts: Contexts) -> None:
+        client, server = await pair(contexts)
+        server.lower.write_now(ciphertext(server, b"abcdef"))
+        assert await client.receive(1) == b"a"
+        assert client.holds_input
+        with anyio.move_on_after(5) as scope:
+            scope.cancel()
+            await client.receive(1)
+        assert scope.cancelled_caught
+        turns: list[str] = []
+
+        async def other() -> None:
+            turns.append("other")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            assert await client.receive(2) + await client.receive(3) == b"bcdef"
+            assert turns == ["other"]  # at the second at the latest: trio runs what is ready in any order
+        end(client, server)
+
     async def test_a_read_that_runs_out_of_time_loses_nothing(self, contexts: Contexts) -> None:
         client, server = await pair(contexts)
         record = ciphertext(server, b"late")

@@ -31,7 +31,7 @@ from .snapshot import pool_snapshot
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from ..net.runtime import Runtime
     from ..policy.profiles import Profile
@@ -94,8 +94,8 @@ class HttpClient:
         self._finalizer = weakref.finalize(self, _close_lanes, self._lanes)
         register_snapshots(self)
 
-    async def send(self, request: Request) -> Response:
-        """The answer to ``request``; see ``Exchange.send``.
+    def send(self, request: Request) -> Coroutine[Any, Any, Response]:
+        """To be awaited: the answer to ``request``; see ``Exchange.send``.
 
         Raises:
             ClosedError: The transport was closed.
@@ -105,7 +105,7 @@ class HttpClient:
             lane = self._find_lane()
         if self.settings.proxy is not None:
             self.settings.proxy.prepare(request)
-        return await lane.exchange.send(request)
+        return lane.exchange.send(request)
 
     def open(self) -> None:
         """Make a closed client usable again: entering it says that it is wanted."""

@@ -218,6 +218,7 @@ class Connector:
     ) -> Wire:
         """TLS over ``wire``; ``phase`` says whether it is the origin at its other end, or the proxy."""
         key = self._sessions.key(context, name, proxy=None if self._proxy is None else self._proxy.name)
+        session = self._sessions.get(key)
         began = time.time_ns()
         info = {"ssl_context": context, "server_hostname": name, "timeout": request.timeouts.connect}
         try:
@@ -226,7 +227,7 @@ class Connector:
                     wire,
                     context=context,
                     server_hostname=name,
-                    session=self._sessions.get(key),
+                    session=session,
                     timeout=_left(deadline),
                     protocols=protocols,
                 )
@@ -243,7 +244,7 @@ class Connector:
         except BaseException:
             wire.abort()
             raise
-        secured.on_session = self._sessions.keeper(key)
+        secured.on_session = self._sessions.keeper(key, offered=session is not None, resumed=secured.session_reused)
         steps.append(_step(phase, began, wire))
         return secured
 

@@ -24,9 +24,13 @@ _FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b
 _PRIVATE: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 _KNOWN_LIMIT: Final = 1024
 _SHORT: Final = 128
+_SHORT_BLOCK: Final = 1024
 
 _known_lines: dict[tuple[bytes, bytes], bytes] = {}
 """Short headers that were checked before, say nothing about framing and are no secrets: the same few come each time."""
+
+_known_blocks: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+"""The same for all headers of a request together, where they are such lines and a Host."""
 
 
 def encode_head(request: Request) -> None:
@@ -39,25 +43,39 @@ def encode_head(request: Request) -> None:
         raise LocalProtocolError(f"Illegal method characters: {request.method!r}")
     if not _TARGET(request.target):
         raise LocalProtocolError("Illegal target characters: a target is printable ASCII without spaces")
-    hosts = 0
-    lines = [b"%b %b HTTP/1.1\r\n" % (request.method, request.target)]
-    for header in request.headers:
-        line = _known_lines.get(header)
-        if line is None:
-            line = _encode(request, header)
-            hosts += line[:5].lower() == b"host:"
-        lines.append(line)
-    if hosts != 1:
-        raise LocalProtocolError(
-            "Missing mandatory Host: header" if not hosts else f"Found {hosts} Host: headers; exactly one is legal"
-        )
+    headers = tuple(request.headers)
+    block = _known_blocks.get(headers) or _encode_block(request, headers)
     if request.chunked:
         if request.content_length is not None:
             raise LocalProtocolError("Content-Length and Transfer-Encoding together are not legal; give one of them")
     elif isinstance(request.body, bytes) and len(request.body) != (request.content_length or 0):
         raise LocalProtocolError(length_message(len(request.body), request.content_length or 0))
+    request.head = b"%b %b HTTP/1.1\r\n%b" % (request.method, request.target, block)
+
+
+def _encode_block(request: Request, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Everything behind the request line, checked; remembered where it may be."""
+    hosts = unknown = 0
+    lines: list[bytes] = []
+    for header in headers:
+        line = _known_lines.get(header)
+        if line is None:
+            line = _encode(request, header)
+            if header not in _known_lines:
+                unknown += 1
+                hosts += line[:5].lower() == b"host:"
+        lines.append(line)
+    if hosts != 1:
+        raise LocalProtocolError(
+            "Missing mandatory Host: header" if not hosts else f"Found {hosts} Host: headers; exactly one is legal"
+        )
     lines.append(b"\r\n")
-    request.head = b"".join(lines)
+    block = b"".join(lines)
+    if unknown == 1 and len(block) <= _SHORT_BLOCK:  # the Host: nothing about the framing, and no secret
+        if len(_known_blocks) >= _KNOWN_LIMIT:
+            _known_blocks.clear()
+        _known_blocks[headers] = block
+    return block
 
 
 def length_message(sent: int, declared: int) -> str:

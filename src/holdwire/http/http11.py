@@ -128,14 +128,14 @@ class Http11Connection(HttpConnection):
     async def _send(self, request: Request) -> None:
         body = request.body
         if isinstance(body, bytes) and len(body) <= JOIN_LIMIT:
-            self._enter(Phase.REQUEST_HEADERS)
+            self.wire.phase = Phase.REQUEST_HEADERS
             await self._write(request.head + body if body else request.head, request, until_input=bool(body))
             return
         await self._send_head(request)
         await self._send_body(request)
 
     async def _send_head(self, request: Request) -> None:
-        self._enter(Phase.REQUEST_HEADERS)
+        self.wire.phase = Phase.REQUEST_HEADERS
         await self._write(request.head, request, until_input=False)
 
     async def _send_body(self, request: Request) -> None:
@@ -144,10 +144,10 @@ class Http11Connection(HttpConnection):
             return
         if isinstance(body, bytes):
             if body:
-                self._enter(Phase.REQUEST_BODY)
+                self.wire.phase = Phase.REQUEST_BODY
                 await self._write(body, request, until_input=True)
             return
-        self._enter(Phase.REQUEST_BODY)
+        self.wire.phase = Phase.REQUEST_BODY
         pieces = aiter(body)
         try:
             await self._send_pieces(pieces, request)
@@ -363,9 +363,6 @@ class Http11Connection(HttpConnection):
             exc.failure = failure
         attempt.failure = failure
         return failure
-
-    def _enter(self, phase: Phase) -> None:
-        self.wire.phase = phase
 
     def _current(self) -> Attempt:
         assert self._attempt is not None  # noqa: S101 - inside an exchange

@@ -39,6 +39,10 @@ _KINDS: Final = {
 _KNOWN_LIMIT: Final = 1024
 _known_names: dict[bytes, int] = {}
 """What headers seen before are to the framing: servers send the same few names, in the same spelling."""
+_known_headers: set[tuple[bytes, bytes]] = set()
+"""Short ones that were checked before, say nothing about the framing and are no secrets."""
+_SHORT: Final = 128
+_PRIVATE: Final = frozenset({b"set-cookie", b"set-cookie2", b"authentication-info", b"proxy-authentication-info"})
 _NAME: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
 _STATUS_LINE: Final = b"HTTP/"
 _KEEP_ALIVE: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
@@ -94,6 +98,10 @@ class ResponseReader:
     def __init__(self) -> None:
         self._parser: httptools.HttpResponseParser | None = None
         self.body: list[bytes] = []
+        self.headers: Headers = []
+        self.reason = b""
+        self._codings = 0
+        self._lengths = self._close = False
         self.begin(b"GET")
 
     def begin(self, method: bytes) -> None:
@@ -102,13 +110,9 @@ class ResponseReader:
         self._connect = method == b"CONNECT"
         self._spoiled = ""
         self._fed = self._interim = self._quiet = 0
-        self._codings = 0
-        self._lengths = self._close = False
         self._pending = b""
         self.body = []
-        self.headers: Headers = []
         self.status = 0
-        self.reason = b""
         self.http_version = b"HTTP/1.1"
         self.head_complete = self.complete = self.upgraded = self.stray = self.until_eof = False
         self.reusable = False
@@ -229,8 +233,13 @@ class ResponseReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.head_complete:  # a trailer, or the head of a stray response
             return
+        header = (name, value)
+        if header in _known_headers:
+            self.headers.append(header)
+            return
         value = value.rstrip(b" \t")  # not done by llhttp where it is lenient
-        self.headers.append((name, value))
+        header = (name, value)
+        self.headers.append(header)
         kind = _known_names.get(name)
         if kind is None:
             kind = _learn(name)
@@ -238,6 +247,10 @@ class ResponseReader:
             self._spoiled = "an illegal header"
         elif kind:
             self._note(kind, value)
+        elif len(name) + len(value) <= _SHORT and name.lower() not in _PRIVATE:
+            if len(_known_headers) >= _KNOWN_LIMIT:
+                _known_headers.clear()
+            _known_headers.add(header)
 
     def _note(self, kind: int, value: bytes) -> None:
         """A header that says something about framing or about the connection."""

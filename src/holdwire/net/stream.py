@@ -98,6 +98,10 @@ class SocketStream(Wire):
         self._carry = data[max_bytes:]
         return data[:max_bytes]
 
+    @property
+    def holds_input(self) -> bool:
+        return bool(self._carry)
+
     def _keep(self, view: memoryview) -> None:
         self._carry += bytes(view)
 

@@ -102,6 +102,11 @@ class Wire(ByteStream):
         Raises: as ``read``. After a time-out or a cancellation an unknown part was written.
         """
 
+    @property
+    def holds_input(self) -> bool:
+        """Whether ``read`` is certain not to wait, for something to read has left the kernel."""
+        return False
+
     def write_now(self, data: bytes) -> int:  # noqa: ARG002 - a wire that cannot write without waiting takes nothing
         """Write what can be written without waiting; return how much of ``data`` was accepted, possibly 0.
 
@@ -193,9 +198,11 @@ class Wire(ByteStream):
             message = f"max_bytes must be a positive integer, not {max_bytes!r}"
             raise ValueError(message)
         with self._receiving:
-            await checkpoint_if_cancelled()
+            # with nothing in hand yet the checkpoint need not be shielded, which costs more
+            ready = self.holds_input
+            await (checkpoint() if ready else checkpoint_if_cancelled())
             self._check_in_use()
-            waits = self.wait_count
+            waits = -1 if ready else self.wait_count
             try:
                 data = await self.read(max_bytes)
             except ConnectionLost:

@@ -222,7 +222,7 @@ class Opener:
                 self._memory.failed(wire.peer, time.monotonic())
             raise
         if self._resume:
-            secured.on_session = _tls_sessions.keeper(key)
+            secured.on_session = _tls_sessions.keeper(key, offered=session is not None, resumed=secured.session_reused)
         return secured
 
     def _told(

@@ -46,6 +46,8 @@ Truncation: TypeAlias = Literal["error", "accept"]
 
 _RECORD: Final = 16_384
 """Plaintext in one record at most (RFC 8446, section 5.1); OpenSSL reads no further in one call."""
+_LARGEST: Final = _RECORD + 256 + 5
+"""A record with its header at most (RFC 8446, section 5.2); in TLS 1.2 more, and OpenSSL makes none such."""
 _EOF_REASON: Final = "UNEXPECTED_EOF_WHILE_READING"
 _ALERT_RECORD: Final = 7
 """Bytes of an alert that is not encrypted: the header, level, number."""
@@ -292,6 +294,11 @@ class Engine:
         return self.failure
 
     # --- state ---
+
+    @property
+    def holds_input(self) -> bool:
+        """Whether a whole record is certain to be here, or what is left of one."""
+        return self._incoming.pending > _LARGEST or self.object.pending() > 0
 
     @property
     def ended(self) -> bool:

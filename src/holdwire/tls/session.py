@@ -2,15 +2,15 @@
 
 A resumed session skips the certificate: so one is never used across contexts, host names, ways of verification,
 client certificates or proxies. A session keeps its context alive, so the context's id in a key stays true as long as
-the entry exists. Not responsible for when a session is taken (``stream``: after the first application data, because
+the entry exists. Taking a session and offering it cost a fifth of a handshake each, so a server that keeps refusing
+them is given peace. Not responsible for when a session is taken (``stream``: after the first application data, because
 TLS 1.3 sends its tickets after the handshake).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     import ssl
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["SessionCache", "SessionKey"]
 
 _SIZE: Final = 256
+_REFUSALS: Final = 3
+"""After so many refused sessions in a row a server is taken to resume none."""
+_TRIAL: Final = 64
+"""Every so many connections it is tried again."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionKey:
+class SessionKey(NamedTuple):
     """Everything that two connections must have in common to share a session."""
 
     context: int
@@ -43,6 +46,8 @@ class SessionCache:
     def __init__(self, size: int = _SIZE) -> None:
         self._size = size
         self._entries: OrderedDict[SessionKey, ssl.SSLSession] = OrderedDict()
+        self._refusals: OrderedDict[SessionKey, int] = OrderedDict()
+        """Sessions in a row that were refused, and once these are enough every connection since."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -86,8 +91,23 @@ class SessionCache:
         """Drop the session of ``key``: a handshake that offered it has failed."""
         self._entries.pop(key, None)
 
-    def keeper(self, key: SessionKey) -> Callable[[ssl.SSLSession], None]:
-        """A function that remembers a session under ``key``: what a stream is given as ``on_session``."""
+    def keeper(self, key: SessionKey, *, offered: bool, resumed: bool) -> Callable[[ssl.SSLSession], None] | None:
+        """What a stream is given as ``on_session`` once its handshake is over: it remembers a session under ``key``.
+
+        None where that would be in vain, because the server resumes no sessions.
+        """
+        if resumed:
+            self._refusals.pop(key, None)
+        elif offered:
+            self._entries.pop(key, None)
+            self._refusals[key] = self._refusals.get(key, 0) + 1
+            if len(self._refusals) > self._size:
+                self._refusals.popitem(last=False)
+        refusals = self._refusals.get(key, 0)
+        if refusals >= _REFUSALS:
+            self._refusals[key] = refusals + 1
+            if refusals % _TRIAL:
+                return None
 
         def keep(session: ssl.SSLSession) -> None:
             self.keep(key, session)
@@ -97,3 +117,4 @@ class SessionCache:
     def clear(self) -> None:
         """Forget all sessions."""
         self._entries.clear()
+        self._refusals.clear()

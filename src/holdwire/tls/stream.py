@@ -196,6 +196,10 @@ class TLSStream(Wire):
             message = f"nothing was received from {self._name} within {timeout} s (phase {self.phase})"
             raise DeadlineExceeded(message, limit="read") from None
 
+    @property
+    def holds_input(self) -> bool:
+        return bool(self._carry) or self.engine.holds_input
+
     async def read_into(self, sink: Callable[[memoryview], object], timeout: float | None = None) -> int:
         """As ``net.stream.SocketStream.read_into``, for TLS over this stream."""
         data = await self.read(_READ_SIZE, timeout)

@@ -99,12 +99,18 @@ class Adapter:
             surfaced = family.surface(exc)
             raise surfaced from surfaced.__cause__
         response.body.translate = family.surface
-        return family.response(
+        made = family.response(
             response.status,
             headers=response.headers,
             stream=family.response_stream(response.body),
             extensions=self._extensions(response),
         )
+        for header in response.headers:
+            if not header[1].isascii():
+                break
+        else:  # which the family would find out by decoding every header
+            made.headers.encoding = "ascii"
+        return made
 
     def _request(
         self,

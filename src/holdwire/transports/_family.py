@@ -101,6 +101,7 @@ class Family:
         self.response_stream = _stream_class(client.AsyncByteStream)
         self._core = core
         self._errors: dict[str, type[Exception]] = {}
+        self._methods = cast("Mapping[str, object]", vars(self.transport))
         method: object = self._methods.get("handle_async_request")
         self._own_method = method if _is_of(client, method) else None
 
@@ -132,10 +133,6 @@ class Family:
             base: type[Exception] = getattr(self._core, name)
             made = self._errors[name] = type(name, (_Worded, base), {"__module__": base.__module__, **_EVIDENCE})
         return made
-
-    @property
-    def _methods(self) -> Mapping[str, object]:
-        return cast("Mapping[str, object]", vars(self.transport))
 
     @property
     def untouched(self) -> bool:
