@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,21 @@ def words_for_users(_app: object, _what: str, _name: str, thing: object, _option
         lines += ["", *(inspect.getdoc(thing.__bases__[0]) or "").splitlines()]
 
 
+def words_of_properties(_app: object, what: str, _name: str, thing: object, _: object, lines: list[str]) -> None:
+    """Undo what napoleon does to properties: it takes the words before a colon for a type."""
+    if what == "property":
+        lines[:] = (inspect.getdoc(thing) or "").splitlines()
+
+
+def signatures(
+    _app: object, _what: str, _name: str, _thing: object, _: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Write ``...`` for defaults that are objects: what cannot be parsed would be shown without links."""
+    return (None if signature is None else re.sub(r"= <[^>]*>", "= ...", signature)), returns
+
+
 def setup(app: Sphinx) -> None:
-    """Have docstrings edited before napoleon reads them."""
+    """Have docstrings edited before and after napoleon reads them."""
     app.connect("autodoc-process-docstring", words_for_users, priority=1)
+    app.connect("autodoc-process-docstring", words_of_properties, priority=900)
+    app.connect("autodoc-process-signature", signatures)

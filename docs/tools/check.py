@@ -63,6 +63,12 @@ def broken_links(folder: Path) -> list[str]:
     return wrong
 
 
+def readme() -> list[str]:
+    """Links of the README to files that are not there: a part of it is on no built page."""
+    links = re.findall(r"\]\(([^)#:]+)[^):]*\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    return [f"README.md: {link} is not there" for link in links if not (ROOT / link).exists()]
+
+
 def repetitions() -> list[str]:
     """Paragraphs and rows of tables that stand on more than one page."""
     found: defaultdict[str, set[str]] = defaultdict(set)
@@ -79,7 +85,7 @@ def repetitions() -> list[str]:
 
 def main() -> int:
     """Say what is wrong; 1 if anything is."""
-    wrong = broken_links(Path(sys.argv[1])) + repetitions()
+    wrong = broken_links(Path(sys.argv[1])) + readme() + repetitions()
     print("\n".join(wrong) or "links and paragraphs: nothing wrong")  # noqa: T201 - a script
     return int(bool(wrong))
 

@@ -1,8 +1,8 @@
-"""The map of the layers as an SVG picture, drawn from the graph of imports: no drawing to keep by hand.
+"""Two SVG pictures, drawn from the code: the map of the layers, and what becomes of an attempt. None is kept by hand.
 
-A box is a part of the package, its row the longest way down to it from the top, an arrow an import. Arrows that others
-imply (a part that is also imported by what it imports) are left out, or nothing could be seen. Not responsible for
-holding the layers: that is import-linter's.
+The map comes from the graph of imports. A box is a part of the package, its row the longest way down to it, an
+arrow an import. Arrows that others imply (a part that is also imported by what it imports) are left out, or nothing
+could be seen. Not responsible for holding the layers: that is import-linter's.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 import grimp
 
+from holdwire.policy.retry_table import TABLE
+from holdwire.policy.verdict import RetryAction
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["draw", "imports"]
+__all__ = ["draw", "draw_verdicts", "imports"]
 
 _SAYS: Final = {
     "cli": "commands",
@@ -34,6 +37,7 @@ _SAYS: Final = {
 }
 """From left to right within a row."""
 _FONT: Final = 'font-family="sans-serif" font-size="13" text-anchor="middle"'
+_PLAIN: Final = 'font-family="sans-serif" font-size="13"'
 _MARKER: Final = (
     '<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     '<path d="M0 0 8 4 0 8z" fill="#64748b"/></marker></defs>'
@@ -117,4 +121,56 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
     return (
         f'<path d="M{x1:g} {y1:g} C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}" fill="none" '
         'stroke="#64748b" marker-end="url(#a)"/>'
+    )
+
+
+_DONE: Final = {
+    RetryAction.RETRY_NOW: "again, at once",
+    RetryAction.RETRY_BACKOFF: "again, after a pause",
+    RetryAction.RETRY_OTHER_ADDRESS: "try the next address",
+    RetryAction.CONNECT_FIRST: "again, on a replacement",
+    RetryAction.DELIVER: "give out the response",
+    RetryAction.KEEP_WAITING: "wait on",
+    RetryAction.SURFACE: "raise the error",
+}
+_COLUMNS: Final = (
+    (RetryAction.RETRY_NOW,),
+    (RetryAction.RETRY_BACKOFF,),
+    (RetryAction.RETRY_OTHER_ADDRESS, RetryAction.CONNECT_FIRST, RetryAction.KEEP_WAITING, RetryAction.DELIVER),
+    (RetryAction.SURFACE,),
+)
+_LINE, _COLUMN = 18, 212
+
+
+def draw_verdicts() -> str:
+    """What the rows of the retry table do first, as boxes; a row with proof is marked."""
+    boxes: list[str] = []
+    bottom = 0
+    for number, actions in enumerate(_COLUMNS):
+        left, top = _EDGE + number * (_COLUMN + _GAP_X // 2), _EDGE
+        for action in actions:
+            reasons = dict.fromkeys((row.reason, row.proof) for row in TABLE.values() if row.first is action)
+            height = 34 + _LINE * len(reasons)
+            boxes += [
+                f'<rect x="{left}" y="{top}" width="{_COLUMN}" height="{height}" rx="6" fill="#fff" stroke="#2563eb"/>',
+                f'<text x="{left + 12}" y="{top + 19}" font-weight="bold" fill="#0f172a">{_DONE[action]}</text>',
+            ]
+            for line, (reason, proof) in enumerate(reasons):
+                words = f"\N{CHECK MARK} {reason}" if proof else reason
+                look = "#15803d" if proof else "#475569"
+                at = f'x="{left + (12 if proof else 27)}" y="{top + 39 + line * _LINE}"'
+                boxes.append(f'<text {at} font-size="12" fill="{look}">{words}</text>')
+            top += height + 12
+        bottom = max(bottom, top)
+    width = 2 * _EDGE + len(_COLUMNS) * (_COLUMN + _GAP_X // 2) - _GAP_X // 2
+    size = f'width="{width}" height="{bottom + _EDGE - 12}"'
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + _EDGE - 12}" {size} {_PLAIN}>',
+            "<title>What is done first about each reason; a check mark: nothing can have been processed</title>",
+            f'<rect {size} rx="8" fill="#f8fafc"/>',
+            *boxes,
+            "</svg>",
+            "",
+        ]
     )

@@ -2,7 +2,7 @@
 
 Run ``python -m docs.tools.generate`` after a change; a test keeps the pages equal to what this gives. The results of
 the demo differ in numbers from run to run: ``--demo`` plays it and writes its table, the test looks at its rows.
-Not responsible for the words that no code holds (``reasons``) or for the picture of the layers (``diagram``).
+Not responsible for the words that no code holds (``reasons``) or for the pictures (``diagram``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from holdwire.policy import profiles, taxonomy
 from holdwire.policy.kind import Action, Category, Confidence, FaultSide, Kind
 from holdwire.policy.phase import Delivery, Phase
 from holdwire.policy.retry_table import REASONS, TABLE
+from holdwire.policy.verdict import RetryAction
 from holdwire.policy.words import WORDS, confidence_in
 from holdwire.sessions.sessions import sessions as sessions_of
 from holdwire.telemetry import instrument
@@ -39,10 +40,13 @@ if TYPE_CHECKING:
     import enum
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["PICTURE", "REGIONS", "ROOT", "demo_rows", "pages", "render"]
+__all__ = ["PICTURES", "REGIONS", "ROOT", "demo_rows", "pages", "render"]
 
 ROOT: Final = Path(__file__).parents[2]
-PICTURE: Final = ROOT / "docs" / "_static" / "layers.svg"
+PICTURES: Final = {
+    ROOT / "docs/_static/layers.svg": diagram.draw,
+    ROOT / "docs/_static/verdicts.svg": diagram.draw_verdicts,
+}
 _REGION: Final = re.compile(r"(<!-- begin ([a-z-]+)(?: [^>]*)?-->\n).*?(<!-- end \2 -->)", re.DOTALL)
 _NEVER: Final = 1 << 29
 NOTHING: Final = "\N{EN DASH}"
@@ -184,15 +188,26 @@ def _meaning(one: taxonomy.Classification) -> tuple[str, str, str]:
 # --- retries ---
 
 
+_DONE: Final = {
+    RetryAction.RETRY_NOW: "again, at once",
+    RetryAction.RETRY_BACKOFF: "again, after a pause",
+    RetryAction.RETRY_OTHER_ADDRESS: "the next address",
+    RetryAction.CONNECT_FIRST: "again, once a replacement stands",
+    RetryAction.KEEP_WAITING: "waits on",
+    RetryAction.SURFACE: "the error",
+    RetryAction.DELIVER: "the response",
+}
+
+
 def _retry_table() -> str:
     rows: list[tuple[str, ...]] = []
     for number, row in TABLE.items():
-        what = row.first.value.replace("_", " ")
+        what = _DONE[row.first]
         if row.shots < _NEVER:
-            what += f" ({row.shots} time{'s' * (row.shots > 1)}), then {row.then.value.replace('_', ' ')}"
+            what += f" ({'once' if row.shots == 1 else 'twice'}); then {_DONE[row.then]}"
         free = "always" if row.free > _NEVER else "the first" if row.free else NOTHING
         rows.append((str(number), code(row.reason), row.says, what, "yes" if row.proof else NOTHING, free))
-    return table(("#", "Reason", "What happened", "Done", "Proof", "Free"), rows)
+    return table(("#", "Reason", "What happened", "What you get", "Proof", "Free"), rows)
 
 
 def _reasons() -> str:
@@ -324,6 +339,16 @@ def _deviations() -> str:
     return table(("Why it fails", "Tests of httpx"), rows)
 
 
+def _plot() -> str:
+    """The plot of the benchmarks, where there is one."""
+    if not (ROOT / "docs" / "performance.svg").exists():
+        return "How that is measured, beside other clients: [Performance](docs/performance.md).\n"
+    return (
+        "![CPU of a small GET by client and concurrency](docs/performance.svg)\n\n"
+        "How this is measured, and the rest: [Performance](docs/performance.md).\n"
+    )
+
+
 REGIONS: Final[dict[str, Callable[[], str]]] = {
     "transport": _transport,
     "request": lambda: settings("request", dict.fromkeys(SETTINGS["request"], None)),
@@ -361,6 +386,7 @@ REGIONS: Final[dict[str, Callable[[], str]]] = {
     "profile-aliases": _aliases,
     "profile-sources": _sources,
     "deviations": _deviations,
+    "plot": _plot,
 }
 
 
@@ -410,7 +436,7 @@ def _outcome(one: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write the pages and the picture."""
+    """Write the pages and the pictures."""
     parser = argparse.ArgumentParser(
         prog="python -m docs.tools.generate", description="Write what the pages say of the code."
     )
@@ -424,7 +450,8 @@ def main() -> None:
         after = render(before, extra)
         if after != before:
             page.write_text(after, encoding="utf-8")
-    PICTURE.write_text(diagram.draw(), encoding="utf-8")
+    for path, draw in PICTURES.items():
+        path.write_text(draw(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import holdwire
-from docs.tools import diagram
-from docs.tools.generate import PICTURE, REGIONS, ROOT, demo_rows, pages, render
+from docs.tools.generate import PICTURES, REGIONS, ROOT, demo_rows, pages, render
 from holdwire.testing.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -29,8 +28,9 @@ def test_every_generated_part_is_shown_once() -> None:
     assert sorted(shown) == sorted([*REGIONS, "demo"])
 
 
-def test_the_picture_shows_the_imports_of_the_code() -> None:
-    assert PICTURE.read_text(encoding="utf-8") == diagram.draw(), REGENERATE
+@pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
+def test_pictures_show_the_imports_and_the_retry_table_of_the_code(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == PICTURES[path](), REGENERATE
 
 
 def test_the_demo_in_the_readme_has_the_scenarios_of_the_demo() -> None:
