@@ -16,7 +16,7 @@ help:  ## this list
 demo: .venv/.ready  ## the same bad day on the network through plain httpx and through holdwire
 	@$(NOX) -s demo -- $(ARGS)
 
-test: .venv/.ready  ## lint, types, tests on every Python found, coverage, the built wheel
+test: .venv/.ready  ## lint, types, tests on every Python found, coverage, the built wheel, the documentation
 	@$(NOX)
 
 observability: .venv/.ready  ## every fault of the demo, found again in Phoenix and Prometheus

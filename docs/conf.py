@@ -56,16 +56,19 @@ def words_for_users(_app: object, _what: str, _name: str, thing: object, _option
     """Put in place what a docstring only points to: a private base's words, for the class that users import."""
     if not lines or not isinstance(thing, type):
         return
-    lines[0] = lines[0].replace("See the module; made", "Made")
+    lines[0] = lines[0].replace("See the module; made", "Made").removeprefix("See the module. ")
     if "; see ``_" in lines[0]:
         lines[0] = lines[0].partition("; see ``_")[0] + "."
         lines += ["", *(inspect.getdoc(thing.__bases__[0]) or "").splitlines()]
 
 
-def words_of_properties(_app: object, what: str, _name: str, thing: object, _: object, lines: list[str]) -> None:
-    """Undo what napoleon does to properties: it takes the words before a colon for a type."""
-    if what == "property":
-        lines[:] = (inspect.getdoc(thing) or "").splitlines()
+def words_of_attributes(_app: object, what: str, _name: str, _thing: object, _: object, lines: list[str]) -> None:
+    """Undo what napoleon does to attributes: it takes the words before a colon for a type."""
+    for number, line in enumerate(lines):
+        if what in {"attribute", "property"} and line.startswith(":type: "):
+            del lines[number]
+            lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"
+            break
 
 
 def signatures(
@@ -78,5 +81,5 @@ def signatures(
 def setup(app: Sphinx) -> None:
     """Have docstrings edited before and after napoleon reads them."""
     app.connect("autodoc-process-docstring", words_for_users, priority=1)
-    app.connect("autodoc-process-docstring", words_of_properties, priority=900)
+    app.connect("autodoc-process-docstring", words_of_attributes, priority=900)
     app.connect("autodoc-process-signature", signatures)
