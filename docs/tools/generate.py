@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import enum
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["PICTURES", "REGIONS", "ROOT", "demo_rows", "pages", "render"]
+__all__ = ["FROM_RUNS", "PICTURES", "REGIONS", "ROOT", "demo_rows", "pages", "render"]
 
 ROOT: Final = Path(__file__).parents[2]
 PICTURES: Final = {
@@ -386,8 +386,11 @@ REGIONS: Final[dict[str, Callable[[], str]]] = {
     "profile-aliases": _aliases,
     "profile-sources": _sources,
     "deviations": _deviations,
-    "plot": _plot,
 }
+
+
+FROM_RUNS: Final = frozenset({"demo", "plot"})
+"""What comes from measurements, so that no test can make it again."""
 
 
 def pages() -> list[Path]:
@@ -396,7 +399,7 @@ def pages() -> list[Path]:
 
 
 def render(text: str, extra: Mapping[str, str] | None = None) -> str:
-    """``text`` with each region as the code has it; the demo's only if ``extra`` has it.
+    """``text`` with each region as the code has it; one of ``FROM_RUNS`` only if ``extra`` has it.
 
     Raises:
         LookupError: A region is unknown, or something has no words.
@@ -405,7 +408,7 @@ def render(text: str, extra: Mapping[str, str] | None = None) -> str:
 
     def region(match: re.Match[str]) -> str:
         begin, name, end = match.groups()
-        if name == "demo" and name not in made:
+        if name in FROM_RUNS and name not in made:
             return match.group()
         return f"{begin}\n{made[name] if name in made else REGIONS[name]()}\n{end}"
 
@@ -441,7 +444,7 @@ def main() -> None:
         prog="python -m docs.tools.generate", description="Write what the pages say of the code."
     )
     parser.add_argument("--demo", action="store_true", help="play the demo and write its table too")
-    extra: dict[str, str] = {}
+    extra = {"plot": _plot()}
     if parser.parse_args().demo:
         command = [sys.executable, "-m", "holdwire", "demo", "--json"]
         extra["demo"] = demo_rows(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))

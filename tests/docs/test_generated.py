@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import holdwire
-from docs.tools.generate import PICTURES, REGIONS, ROOT, demo_rows, pages, render
+from docs.tools.generate import FROM_RUNS, PICTURES, REGIONS, ROOT, demo_rows, pages, render
 from holdwire.testing.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def test_generated_parts_are_what_the_code_says(page: Path) -> None:
 
 def test_every_generated_part_is_shown_once() -> None:
     shown = [name for page in pages() for name in re.findall(r"<!-- begin ([a-z-]+)", page.read_text(encoding="utf-8"))]
-    assert sorted(shown) == sorted([*REGIONS, "demo"])
+    assert sorted(shown) == sorted([*REGIONS, *FROM_RUNS])
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
