@@ -102,6 +102,7 @@ class Bench:
         self.gate: anyio.Event | None = None
         observers = Observers([self])
         self.sharable = False
+        self.make: type[FakeConnection] = FakeConnection
         self.pool = Pool(self.connect, limits=PoolLimits(**limits), sharable=lambda _: self.sharable, notify=observers)
 
     def on_event(self, event: Event) -> None:
@@ -112,7 +113,7 @@ class Bench:
             await self.gate.wait()
         if self.fail is not None:
             raise self.fail()
-        connection = FakeConnection(len(self.opened), attempt.request.origin)
+        connection = self.make(len(self.opened), attempt.request.origin)
         self.opened.append(connection)
         return connection
 
@@ -419,6 +420,49 @@ async def test_a_connection_handed_over_to_a_waiter_is_looked_at_like_any_other(
     assert got[0] is not held
     assert bench.reasons() == [CloseReason.PEER_IDLE]
     assert bench.pool.size == 1
+
+
+async def test_who_was_handed_a_dead_connection_is_not_sent_to_the_end_of_the_queue() -> None:
+    bench = Bench(max_connections=1)
+    held = await bench.acquire()
+    served: list[int] = []
+
+    async def request(number: int) -> None:
+        connection = await bench.acquire(look=True)
+        served.append(number)
+        connection.alive = False
+        connection.done()
+
+    async with anyio.create_task_group() as group:
+        for number in range(4):
+            group.start_soon(request, number)
+            await anyio.wait_all_tasks_blocked()
+        held.alive = False
+        held.done()
+    assert served == [0, 1, 2, 3]
+    assert bench.pool.size == 1
+
+
+class SharedConnection(FakeConnection):
+    """HTTP/2 whose every stream is taken."""
+
+    http_version = "2"
+
+    @property
+    def width(self) -> int:
+        return 1
+
+
+async def test_the_pool_time_out_bounds_all_waits_of_a_request_together() -> None:
+    bench = Bench()
+    bench.sharable = True
+    bench.make = SharedConnection
+    await bench.acquire()
+    bench.fail = lambda: ConnectFailed("the server takes no further connection")
+    began = time.monotonic()
+    with anyio.fail_after(8), pytest.raises(DeadlineExceeded, match=r"within 1\.5 s"):
+        await bench.acquire(pool_timeout=1.5)
+    assert time.monotonic() - began < 2.5
 
 
 async def test_a_connection_that_idled_for_more_than_a_second_is_looked_at_before_any_request() -> None:

@@ -44,6 +44,7 @@ class Attempt:
         "multiplexed",
         "number",
         "phase",
+        "queued",
         "received",
         "replaced",
         "request",
@@ -62,6 +63,8 @@ class Attempt:
         self.began = time.time_ns()
         self.connect_by: float | None = None
         """Monotonic time at which the caller's connect time-out expires; set by the first try to connect."""
+        self.queued = 0.0
+        """Seconds that it waited for connections: the caller's pool time-out bounds them together."""
         self.written = 0.0
         """Monotonic time at which its first byte was about to be written."""
         self.idle_before = 0.0

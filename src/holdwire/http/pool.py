@@ -150,24 +150,30 @@ class Pool:
         state = self._origins[request.origin]
         # where connections are shared, a fresh one is one on which nothing was completed yet
         alone = fresh and not (state.sharing and self._sharable(request.origin))
+        if not alone and (taken := self._take(state, fresh=fresh, look=look)) is not None:
+            return taken
+        return await self._wait_or_open(attempt, state, alone=alone, fresh=fresh, look=look)
+
+    async def _wait_or_open(
+        self, attempt: Attempt, state: OriginState, *, alone: bool, fresh: bool, look: bool
+    ) -> HttpConnection:
+        """A connection where none can be taken at once; as ``acquire``. ``alone``: it is nobody else's."""
         while True:
-            if not alone and (taken := self._take(state, fresh=fresh, look=look)) is not None:
-                return taken
-            waits_for_dial = not alone and self._is_coming(state, request.origin)
-            if not waits_for_dial and self._make_room():
-                state.connecting += 1
-                grant: HttpConnection | object = CONNECT
-            else:
+            waits_for_dial = not alone and self._is_coming(state, attempt.request.origin)
+            if waits_for_dial or not self._take_place(state):
                 grant = await self._wait(attempt, state, for_dial=waits_for_dial, fresh=alone)
-            if grant is CONNECT:
-                opened = await self._open_one_more(attempt, state, alone=alone)
-                if opened is not None:
-                    return opened
-                continue
-            connection = cast("HttpConnection", grant)  # the only other grant
-            if self._can_be_used(connection, look=look):
-                state.stats.reused += 1
-                return connection
+                if grant is not CONNECT:
+                    connection = cast("HttpConnection", grant)  # the only other grant
+                    if self._can_be_used(connection, look=look):
+                        state.stats.reused += 1
+                        return connection
+                    if not self._take_place(state):
+                        continue
+            opened = await self._open_one_more(attempt, state, alone=alone)
+            if opened is not None:
+                return opened
+            if (taken := self._take(state, fresh=fresh, look=look)) is not None:
+                return taken
 
     def _take_promised(self, request: Request) -> HttpConnection | None:
         promised = self._promised.pop(request, None)
@@ -183,10 +189,17 @@ class Pool:
         return connection
 
     def _can_be_used(self, connection: HttpConnection, *, look: bool) -> bool:
-        """Whether a connection that was handed over is still good: nobody has watched it since."""
+        """Whether a connection that was handed over is still good: nobody has watched it since.
+
+        If this look finds it dead its place is the caller's, who has waited for it.
+        """
         if connection.http_version == "2":  # it has a reader
             return True
-        return connection.close_reason is None and (not look or connection.looks_alive())
+        self._evicting = True
+        try:
+            return connection.close_reason is None and (not look or connection.looks_alive())
+        finally:
+            self._evicting = False
 
     def _is_coming(self, state: OriginState, origin: Origin) -> bool:
         """Whether another request's connection will have a stream for one more request."""
@@ -252,6 +265,13 @@ class Pool:
         self._count += 1
         return True
 
+    def _take_place(self, state: OriginState) -> bool:
+        """The same, for a connection that is opened now."""
+        if not self._make_room():
+            return False
+        state.connecting += 1
+        return True
+
     def _evict_oldest(self, reason: CloseReason) -> None:
         """Close the connection that has been idle longest; its place is the caller's."""
         connection = next(iter(self._by_idleness))
@@ -280,15 +300,16 @@ class Pool:
             state.queue.append(waiter)
         if not for_dial:
             self._queue.append(waiter)
-        began = time.time_ns()
+        began, since = time.time_ns(), time.monotonic()
         timeout = request.timeouts.pool
         try:
-            granted = await waiter.signal.wait(timeout)
+            granted = await waiter.signal.wait(None if timeout is None else max(timeout - attempt.queued, 0.0))
         except BaseException:
             self._withdraw(waiter)
             raise
         if waiter.grant is None:
             self._withdraw(waiter)
+        attempt.queued += time.monotonic() - since
         self._notify(
             PoolWaited(
                 host=request.origin.host,
@@ -409,8 +430,7 @@ class Pool:
         Raises: as ``acquire``.
         """
         state = self._origins[attempt.request.origin]
-        if self._make_room():
-            state.connecting += 1
+        if self._take_place(state):
             return await self._open(attempt, state)
         async with self._beyond_limit:
             if self._closed or self._count > self._max or not wanted():
@@ -516,9 +536,8 @@ class Pool:
         """Room may have become free: the oldest waiters may open connections."""
         if self._closed or self._evicting:
             return
-        while oldest_of(self._queue) is not None and self._make_room():
-            waiter = self._queue.popleft()
-            waiter.state.connecting += 1
+        while (waiter := oldest_of(self._queue)) is not None and self._take_place(waiter.state):
+            self._queue.popleft()
             self._wake(waiter, CONNECT)
 
     def close_idle(self, reason: CloseReason = CloseReason.LIMITS) -> None:
