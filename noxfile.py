@@ -275,6 +275,13 @@ def sdks(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def campaign(session: nox.Session) -> None:
+    """Simulated histories until a million requests were made; ``--requests N --seconds S --seed N`` change that."""
+    sync(session, "test")
+    session.run("python", "-m", "tests.campaign", *session.posargs)
+
+
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """``holdwire demo``: the same bad day through plain httpx and through holdwire. Arguments go to the command."""
     sync(session, extras=("cli",))

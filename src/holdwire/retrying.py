@@ -20,7 +20,7 @@ from .policy.backoff import CONNECT_ROUNDS, Backoff, connect_pause
 from .policy.budget import RetryBudget
 from .policy.kind import Category, Kind
 from .policy.reconnect import SOON, Then, after
-from .policy.retry import History, RetryAction, Rules, decide, permit
+from .policy.retry import Evidence, History, RetryAction, Rules, decide, permit
 from .switches import testing
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class Retrier:
     """The retry state of one request; made when its first attempt ends without an answer."""
 
     __slots__ = (
+        "_assumed",
         "_budget",
         "_deadline",
         "_policy",
@@ -147,6 +148,7 @@ class Retrier:
         self._rules = rules
         self._budget = budget
         self._deadline = deadline
+        self._assumed = False
         self.history = History()
         self.attempts = 1
         """Attempts made, counted by the stop rule or not."""
@@ -165,6 +167,9 @@ class Retrier:
         """The verdict on an attempt, with everything considered, and the pause before the next one in seconds."""
         verdict, delay = self._judge(outcome, error)
         self.connecting = verdict.retries and verdict.is_setup
+        if self._assumed and verdict.evidence is Evidence.PROOF:  # it is one of this attempt alone
+            verdict = replace(verdict, evidence=Evidence.ASSUMED)
+        self._assumed = self._assumed or verdict.evidence is Evidence.ASSUMED
         return verdict, delay
 
     def _judge(self, outcome: Outcome, error: BaseException | None) -> tuple[Verdict, float]:

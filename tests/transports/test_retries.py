@@ -122,6 +122,19 @@ async def test_what_surfaces_tells_a_retrier_above_all_it_needs(server: ChaosSer
     assert [one.attempts for one in recorded] == [1, 2]
 
 
+async def test_a_get_that_was_executed_is_not_called_safe_to_repeat_since_no_further_connection_came_about(
+    server: ChaosServer, seen: Seen
+) -> None:
+    server.script("response:0 rst", "connect refuse")
+    async with client(server, seen) as http:
+        with pytest.raises(httpx.ConnectError) as caught:
+            await http.get("/a")
+    assert server.ledger.count("/a") == 1
+    failure = holdwire.failure_of(caught.value)
+    assert failure is not None
+    assert failure.safe_to_retry is False
+
+
 async def test_a_body_cut_while_the_caller_reads_says_how_often_it_was_tried(server: ChaosServer, seen: Seen) -> None:
     server.script("response:0 rst", "response:150 rst", path="/x")
     async with client(server, seen) as http:
