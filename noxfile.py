@@ -276,9 +276,15 @@ def sdks(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def campaign(session: nox.Session) -> None:
-    """Simulated histories until a million requests were made; ``--requests N --seconds S --seed N`` change that."""
+    """Simulated histories until a million requests were made; ``--requests N --seconds S --seed N`` change that.
+
+    With ``soak`` as the first argument: real traffic through misbehaving proxies for an hour, or ``--seconds S``.
+    """
     sync(session, "test")
-    session.run("python", "-m", "tests.campaign", *session.posargs)
+    module, arguments = "tests.campaign", session.posargs
+    if arguments[:1] == ["soak"]:
+        module, arguments = "tests.campaign.soak", arguments[1:]
+    session.run("python", "-m", module, *arguments)
 
 
 @nox.session(default=False)

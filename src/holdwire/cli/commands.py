@@ -61,6 +61,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("doctor", "look for the cause of trouble with a server, from here, and say what to do", ".doctor"),
     Command("idle", "find out after how much silence a connection to a server ends, and how", ".idle"),
     Command("pcap", "read capture files and tell who ended which connection, in which phase, and why", ".pcap"),
+    Command("chaos", "put a proxy that breaks connections by script between a client and a server", ".chaos"),
     Command("explain", "say what an error number, an error name, a log line or a traceback means", ".explain"),
 )
 
@@ -72,6 +73,8 @@ examples:
   holdwire idle api.example.com              after how much silence does a connection end, and how?
   holdwire pcap capture.pcap                 what a capture shows (tcpdump -s0 -w capture.pcap)
   holdwire explain ECONNRESET                look an error up; works offline
+  holdwire chaos --to localhost:6379 --script 'response:100 rst'
+                                             break connections on purpose, to see what a program makes of it
   journalctl -u app | holdwire explain       or everything known in a log or a traceback
 
 exit codes: 0 healthy, 1 a problem found, 2 could not look
