@@ -97,6 +97,18 @@ def test_reset_means_something_else_in_each_phase() -> None:
     assert len({meaning.cause for meaning in reset.meanings}) >= 5
 
 
+def test_a_message_of_our_own_is_explained_by_its_phase_whatever_its_remedy_speaks_of() -> None:
+    line = (
+        "recv: ECONNRESET (errno 104) in phase response_wait with 127.0.0.1:1. Possible cause: The peer closed it just "
+        "as the request was sent. Let the pool drop idle connections earlier than the peer does."
+    )
+    reset = next(one for one in explain(line) if one.code == "ECONNRESET")
+    told = {phase for meaning in reset.meanings for phase in meaning.phases}
+    assert told == {"response_wait", "response_wait on a reused connection"}
+    (headers,) = explain("send: ECONNRESET (errno 104) in phase request_headers with a:1.")
+    assert ["in the middle of the request" in meaning.cause for meaning in headers.meanings] == [True]
+
+
 def test_phase_in_the_text_narrows_the_meanings() -> None:
     (reset,) = explain("recv() failed (104: Connection reset by peer) while reading response header from upstream")
 

@@ -84,7 +84,7 @@ def explain(text: str) -> list[Explanation]:
     found: dict[str, tuple[str, set[Phase], int]] = {}
     lines = [line for line in text.splitlines() if line.strip()]
     for line in lines:
-        phases = {phase for pattern, phase in PHASES if pattern.search(line)}
+        phases = _phases(line)
         for code, piece in _codes(line, alone=len(lines) == 1):
             earlier = found.get(code)
             if earlier is None:
@@ -92,6 +92,18 @@ def explain(text: str) -> list[Explanation]:
             else:
                 found[code] = (earlier[0], earlier[1] | phases, earlier[2] + 1)
     return [_explanation(code, piece, phases, seen) for code, (piece, phases, seen) in found.items()]
+
+
+_OURS: Final = re.compile(rf"\bin phase ({'|'.join(Phase)})\b")
+
+
+def _phases(line: str) -> set[Phase]:
+    """Where it happened, as far as ``line`` says: in a message of holdwire's own, nothing but its phase counts."""
+    ours = _OURS.search(line)
+    if ours is not None:
+        phase = Phase(ours[1])
+        return {Phase.REQUEST_BODY if phase is Phase.REQUEST_HEADERS else phase}
+    return {phase for pattern, phase in PHASES if pattern.search(line)}
 
 
 _WORD: Final = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*\b")
