@@ -28,7 +28,7 @@ MAX_INTERIM: Final = 64
 """1xx responses before the final one."""
 MAX_QUIET: Final = 64 * 1024
 """Bytes in a row that yield neither body nor the end of it: chunk extensions, trailers."""
-_ILLEGAL: Final = re.compile(rb"[\x00\r\n]").search
+_ILLEGAL: Final = re.compile(rb"[\x00\n\v\f\r]").search
 _ORDINARY, _LENGTH, _CODING, _CONNECTION, _KEEP, _BAD = range(6)
 _KINDS: Final = {
     b"content-length": _LENGTH,
@@ -259,7 +259,7 @@ class ResponseReader:
             self.expected = int(value) if value.isdigit() else None
         elif kind == _CODING:
             self._codings += 1
-            if self._codings > 1 or value.strip().lower() != b"chunked":
+            if self._codings > 1 or value.strip(b" \t").lower() != b"chunked":
                 self._spoiled = "a Transfer-Encoding other than a single 'chunked'"
         elif kind == _CONNECTION:
             self._close = self._close or b"close" in [token.strip() for token in value.lower().split(b",")]
@@ -277,6 +277,8 @@ class ResponseReader:
             if self._interim > MAX_INTERIM:
                 self._spoiled = f"more than {MAX_INTERIM} interim (1xx) responses"
             return
+        if status < 100:
+            self._spoiled = "a status below 100"
         self.status = status
         self.head_complete = True
         version = parser.get_http_version()
