@@ -174,7 +174,7 @@ SYNCHRONOUS = {Instrument.COUNTER, Instrument.HISTOGRAM}
 SUPPRESSIONS = ["suppress_instrumentation", otel_context._SUPPRESS_INSTRUMENTATION_KEY]
 
 
-@pytest.mark.parametrize("key", SUPPRESSIONS)
+@pytest.mark.parametrize("key", SUPPRESSIONS, ids=["older", "newer"])
 def test_an_exporters_own_requests_leave_no_trace(memory: Memory, caplog: pytest.LogCaptureFixture, key: str) -> None:
     caplog.set_level(logging.INFO, "holdwire")
     context = suppressed(key)
