@@ -51,9 +51,12 @@ async def examine(case: Case, progress: Callable[[str], None] = lambda _: None) 
     except TooMany as exc:
         rungs.append(Rung(rung="cap", verdict=Verdict.SKIPPED, summary=str(exc), guide_step=2))
     local = any(_is_local(address) for address in (good or [case.address or case.target.host]))
-    slow = any(sign.name in _SLOW for one in rungs for sign in one.signs)
+    names_of_signs = {sign.name for one in rungs for sign in one.signs}
+    slow = not names_of_signs.isdisjoint(_SLOW)
     rungs += [
-        host.look_at_resources(case, host.Counters().since(before), local=local, slow=slow),
+        host.look_at_resources(
+            case, host.Counters().since(before), dropped=local and "syn_dropped" in names_of_signs, slow=slow
+        ),
         host.look_at_configuration(case),
         host.look_at_surroundings(),
     ]

@@ -74,10 +74,11 @@ class Counters:
         }
 
 
-def look_at_resources(case: Case, changes: Mapping[str, int], *, local: bool, slow: bool) -> Rung:
+def look_at_resources(case: Case, changes: Mapping[str, int], *, dropped: bool, slow: bool) -> Rung:
     """Descriptors, ports, memory, CPU, connection tracking, the counters' ``changes``.
 
-    ``local``: the server is on this host. ``slow``: something took long, so that a lack of CPU would explain it.
+    ``dropped``: the server is on this host and did not answer a SYN, which a full backlog would explain. ``slow``:
+    something took long, which a lack of CPU would explain.
     """
     evidence: dict[str, Any] = {"counters": dict(changes)}
     signs: list[Sign] = []
@@ -86,7 +87,7 @@ def look_at_resources(case: Case, changes: Mapping[str, int], *, local: bool, sl
     _pressure(evidence, signs, slow=slow)
     _conntrack(evidence, signs)
     overflows = changes.get("ListenOverflows", 0)
-    if overflows and local:
+    if overflows and dropped:
         signs.append(Sign("backlog_full", 0.95, f"ListenOverflows grew by {overflows} while {case.target} was tried"))
     grown = ", ".join(f"{name} +{value}" for name, value in sorted(changes.items()))
     summary = "; ".join(sign.evidence for sign in signs) or "enough of everything"
