@@ -90,16 +90,15 @@ def place(server: ChaosServer, host: str = "localhost") -> str:
 def answering(data: bytes, *, after: bool = False) -> Generator[int]:
     """A process that says ``data`` on each connection, ``after`` something has come, and closes."""
     program = textwrap.dedent("""
-        import socket, sys
+        import contextlib, socket, sys
         listener = socket.create_server(("127.0.0.1", 0))
         print(listener.getsockname()[1], flush=True)
         while True:
-            peer, _ = listener.accept()
-            if sys.argv[2] == "True":
+            with listener.accept()[0] as peer, contextlib.suppress(OSError):
+                if sys.argv[2] == "True":
+                    peer.recv(4096)
+                peer.sendall(bytes.fromhex(sys.argv[1]))
                 peer.recv(4096)
-            peer.sendall(bytes.fromhex(sys.argv[1]))
-            peer.recv(4096)
-            peer.close()
     """)
     command = [sys.executable, "-c", program, data.hex(), str(after)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
