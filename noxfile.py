@@ -21,6 +21,8 @@ import nox.command
 import nox.project
 
 PYTHONS: Final = ("3.11", "3.12", "3.13")
+MOST_WORKERS: Final = 4
+"""Processes that run tests side by side: the tests make real sockets and look at real clocks."""
 EXTRAS: Final = ("cli", "http2", "httpx2", "socks")
 PHOENIX: Final = "arize-phoenix==20.26.1"
 INSTALL_SECONDS: Final = 180
@@ -141,17 +143,22 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The test suite under coverage; slow tests on the first interpreter only. Arguments go to pytest."""
+    """The test suite: all of it under coverage on the first interpreter, all but slow tests on the others.
+
+    Arguments go to pytest. The others run side by side: coverage and the workers of pytest-xdist did not go together.
+    """
     sync(session, "test")
     if session.python == PRESENT[0]:
         session.run("coverage", "erase")
-    selection = [] if session.python == PRESENT[0] else ["-m", "not slow"]
-    session.run("coverage", "run", "-m", "pytest", *selection, *session.posargs)
+        session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    else:
+        side_by_side = (f"--numprocesses={min(os.cpu_count() or 1, MOST_WORKERS)}", "--dist=loadfile")
+        session.run("pytest", *side_by_side, "-m", "not slow", *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """One report over the runs of all interpreters; fails under the agreed share."""
+    """The report over the run of the first interpreter; fails under the agreed share."""
     sync(session, "test")
     session.run("coverage", "combine")
     session.run("coverage", "report")
