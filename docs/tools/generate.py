@@ -30,6 +30,7 @@ from holdwire.telemetry import instrument
 from holdwire.telemetry._attributes import FAILURE_ATTRIBUTES
 from holdwire.telemetry.metrics import METRICS
 from holdwire.telemetry.words import FLAGS, WHAT, WHEN
+from holdwire.testing.faults import ACTIONS, CALLS, Point
 from holdwire.transports._checks import Unset
 from tests.downstream.swap import DEVIATIONS
 
@@ -49,6 +50,7 @@ PICTURES: Final = {
 }
 _REGION: Final = re.compile(r"(<!-- begin ([a-z-]+)(?: [^>]*)?-->\n).*?(<!-- end \2 -->)", re.DOTALL)
 _NEVER: Final = 1 << 29
+_MANY: Final = 5
 NOTHING: Final = "\N{EN DASH}"
 
 
@@ -283,6 +285,24 @@ def _help(action: argparse.Action) -> str:
     return (action.help or "").replace("%(default)s", str(action.default))
 
 
+# --- faults ---
+
+
+def _points() -> str:
+    texts = _members(Point)
+    rows = [(code(point.value), texts[point.name] or "The system call itself, by its number") for point in Point]
+    return table(("Point", "When"), rows)
+
+
+def _faults() -> str:
+    rows: list[tuple[str, ...]] = []
+    for action, rule in ACTIONS.items():
+        calls = rule.points <= CALLS
+        where = "system calls" if calls else "all" if len(rule.points) > _MANY else ", ".join(sorted(rule.points))
+        rows.append((code(action.value), where, rule.value or NOTHING, rule.meaning))
+    return table(("Action", "At", "Value", "What happens"), rows)
+
+
 # --- profiles, compatibility ---
 
 
@@ -382,6 +402,8 @@ REGIONS: Final[dict[str, Callable[[], str]]] = {
     "attributes": _attributes,
     "metrics": _metrics,
     "commands": _commands,
+    "fault-points": _points,
+    "faults": _faults,
     "profiles": _profiles,
     "profile-aliases": _aliases,
     "profile-sources": _sources,
