@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -101,6 +102,42 @@ async def test_a_body_that_is_closed_early_resets_its_stream() -> None:
         assert (reset.stream_id, reset.error_code) == (1, ErrorCodes.CANCEL)
         assert (await client.get(f"{server.url}/y")).text == "/y"
     assert len(server.connections) == 1
+
+
+async def begin(connection: Connection, request: Received) -> None:
+    """The head and some of the body, and nothing more."""
+    await connection.send(connection.head(request.stream), connection.data(request.stream, b"some", end=False))
+
+
+async def test_who_reads_a_body_that_another_task_closes_is_told_at_once() -> None:
+    async with serve(begin) as server, client_of() as client, client.stream("GET", server.url) as response:
+        begun = anyio.Event()
+
+        async def read() -> None:
+            async for _ in response.aiter_raw():
+                begun.set()
+
+        async def see() -> None:
+            with pytest.raises(RuntimeError, match="closed by its owner"):
+                await read()
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(see)
+                await begun.wait()
+                await anyio.wait_all_tasks_blocked()
+                await response.aclose()
+
+
+async def test_a_body_that_is_left_half_read_needs_no_finalizer() -> None:
+    async with serve(begin) as server, client_of() as client:
+        request = client.build_request("GET", server.url)
+        response = await client._transport.handle_async_request(request)
+        async for _ in response.stream:  # type: ignore[union-attr]
+            break
+        await response.aclose()
+        del response
+        gc.collect()  # an unfinished generator would be a ResourceWarning of trio's, and so an error
 
 
 async def test_an_early_answer_ends_the_upload_and_is_delivered() -> None:

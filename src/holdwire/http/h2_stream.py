@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import DeadlineExceeded, HoldwireError
 from ..policy.phase import Phase
+from .body import Body
 from .h2_head import Malformed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Coroutine
 
     from ..net.runtime import Runtime, Signal
     from .connection import Attempt
@@ -148,46 +149,21 @@ class Http2Stream:
             raise DeadlineExceeded(message, limit="read")
 
 
-class Http2Body:
+class Http2Body(Body):
     """The body of one response; ends its stream when it is read to the end or closed."""
 
-    __slots__ = ("_connection", "_done", "_stream", "on_end", "translate")
+    __slots__ = ("_connection", "_stream")
 
     def __init__(self, connection: Http2Connection, stream: Http2Stream) -> None:
+        super().__init__()
         self._connection = connection
         self._stream = stream
-        self._done = False
-        self.on_end: Callable[[BaseException | None], None] | None = None
-        self.translate: Callable[[HoldwireError], Exception] | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            if not self._done:
-                while (piece := await self._connection.read_body(self._stream)) is not None:
-                    if piece:
-                        yield piece
-        except GeneratorExit:
-            raise
-        except HoldwireError as exc:
-            self._end(exc)
-            if self.translate is None:
-                raise
-            raise self.translate(exc) from exc
-        except BaseException as exc:
-            self._end(exc)
-            raise
-        self._end(None)
+    def _read(self) -> Coroutine[None, None, bytes | None]:
+        return self._connection.read_body(self._stream)
 
-    async def aclose(self) -> None:
-        self._end(None)
+    def _finish(self) -> None:
+        self._connection.finish(self._stream)
 
-    def _end(self, exc: BaseException | None) -> None:
-        if self._done:
-            return
-        self._done = True
-        if exc is None:
-            self._connection.finish(self._stream)
-        else:
-            self._connection.fail(self._stream, exc)
-        if self.on_end is not None:
-            self.on_end(exc)
+    def _fail(self, exc: BaseException) -> None:
+        self._connection.fail(self._stream, exc)

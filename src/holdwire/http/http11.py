@@ -23,6 +23,7 @@ from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase, Sent
 from ..policy.tcp_info import TcpState
+from .body import Body
 from .connection import Attempt, HttpConnection
 from .head import length_message
 from .messages import Response
@@ -30,7 +31,7 @@ from .parser import ResponseReader, Truncated, Violation
 from .trace import Traced, TracedBody, tell_closed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Coroutine
 
     from ..net.wire import Wire
     from ..policy.failure import Failure
@@ -386,54 +387,25 @@ class Http11Connection(HttpConnection):
         self._reader = ResponseReader()  # lets go of the parser, which refers back to its reader
 
 
-class Http11Body:
-    """The body of one response; gives the connection back when it is read to the end or closed.
+class Http11Body(Body):
+    """The body of one response; gives the connection back when it is read to the end or closed."""
 
-    It is its own iterator and no generator: one that is left half read needs no finalizer of the event loop.
-    """
-
-    __slots__ = ("_connection", "_done", "_request", "on_end", "translate")
+    __slots__ = ("_connection", "_request")
 
     def __init__(self, connection: Http11Connection, request: Request) -> None:
+        super().__init__()
         self._connection = connection
         self._request = request
-        self._done = False
-        self.on_end: Callable[[BaseException | None], None] | None = None
-        self.translate: Callable[[HoldwireError], Exception] | None = None
 
-    def __aiter__(self) -> Http11Body:
-        return self
+    def _read(self) -> Coroutine[None, None, bytes | None]:
+        return self._connection.read_body(self._request)
 
-    async def __anext__(self) -> bytes:
-        if self._done:
-            raise StopAsyncIteration
-        connection = self._connection
-        try:
-            piece = await connection.read_body(self._request)
-        except HoldwireError as exc:
-            self._end(exc)
-            if self.translate is None:
-                raise
-            raise self.translate(exc) from exc
-        except BaseException as exc:
-            self._end(exc)
-            raise
-        if piece is None:
-            if not connection.upgraded:
-                self._end(None)
-            raise StopAsyncIteration
-        return piece
+    def _at_end(self) -> None:
+        if not self._connection.upgraded:  # else the connection belongs to another protocol until it is closed
+            self._end(None)
 
-    async def aclose(self) -> None:
-        self._end(None)
+    def _finish(self) -> None:
+        self._connection.finish()
 
-    def _end(self, exc: BaseException | None) -> None:
-        if self._done:
-            return
-        self._done = True
-        if exc is None:
-            self._connection.finish()
-        else:
-            self._connection.fail(exc)
-        if self.on_end is not None:
-            self.on_end(exc)
+    def _fail(self, exc: BaseException) -> None:
+        self._connection.fail(exc)

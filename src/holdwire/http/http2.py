@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
 
-from ..errors import DeadlineExceeded, HoldwireError, RemoteProtocolError
+from ..errors import ClosedError, DeadlineExceeded, HoldwireError, RemoteProtocolError
 from ..events import CloseReason
 from ..net.runtime import current
 from ..net.stream import SocketStream
-from ..net.wire import Look
+from ..net.wire import CLOSED_MESSAGE, Look
 from ..policy import diagnosis
 from ..policy.flight import Mark
 from ..policy.kind import Kind
@@ -252,6 +252,9 @@ class Http2Connection(HttpConnection):
         if stream.ended:
             self.served += 1
             self.wire.requests = self.served
+        elif stream.error is None:  # another task may be reading
+            stream.error = ClosedError(CLOSED_MESSAGE)
+            stream.wake()
         if self.close_reason is not None:
             return
         if not stream.reset and not (stream.ended and stream.end is not None):

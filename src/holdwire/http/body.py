@@ -1,0 +1,81 @@
+"""``Body``: a response's body, which is read to its end, closed, or fails; once, whatever comes first.
+
+It is its own iterator and no generator: one that is left half read needs no finalizer of the event loop. Not
+responsible for where the pieces come from, or for what its end means to the connection (``http11``, ``h2_stream``).
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Self
+
+from ..errors import HoldwireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["Body"]
+
+
+class Body(abc.ABC):
+    """See the module; a ``messages.ResponseBody``."""
+
+    __slots__ = ("_done", "on_end", "translate")
+
+    def __init__(self) -> None:
+        self._done = False
+        self.on_end: Callable[[BaseException | None], None] | None = None
+        self.translate: Callable[[HoldwireError], Exception] | None = None
+
+    @abc.abstractmethod
+    def _read(self) -> Coroutine[None, None, bytes | None]:
+        """The next piece, which may be empty; None at the end."""
+
+    @abc.abstractmethod
+    def _finish(self) -> None:
+        """It was read to its end or closed."""
+
+    @abc.abstractmethod
+    def _fail(self, exc: BaseException) -> None:
+        """It could not be read to its end because of ``exc``."""
+
+    def _at_end(self) -> None:
+        """The last piece was read."""
+        self._end(None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._done:
+            raise StopAsyncIteration
+        try:
+            while (piece := await self._read()) == b"":
+                pass
+        except HoldwireError as exc:
+            self._end(exc)
+            if self.translate is None:
+                raise
+            raise self.translate(exc) from exc
+        except BaseException as exc:
+            self._end(exc)
+            raise
+        if piece is None:
+            self._at_end()
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Give the connection back, or end it if the body was not read to its end. May be called again."""
+        self._end(None)
+
+    def _end(self, exc: BaseException | None) -> None:
+        if self._done:
+            return
+        self._done = True
+        if exc is None:
+            self._finish()
+        else:
+            self._fail(exc)
+        if self.on_end is not None:
+            self.on_end(exc)
