@@ -17,7 +17,7 @@ release = installed("holdwire")
 version = release
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["tools", "_build"]
+exclude_patterns = ["tools", "_build", "example"]
 root_doc = "index"
 nitpicky = True
 # What other libraries define is not described here, and their inventories would have to be fetched.
