@@ -99,7 +99,10 @@ def loads(concurrency: list[int]) -> list[Load]:
     """Everything that is measured over HTTP."""
     found: list[Load] = []
     for server, suffix, http2 in (("plain", "", False), ("tls", " TLS", False), ("h2", " HTTP/2", True)):
-        found += [Load(f"GET x{at}{suffix}", server, _get, max(300, 2 * at), at, http2=http2) for at in concurrency]
+        loops = ("asyncio",) if http2 else tuple(_LOOPS)
+        found += [
+            Load(f"GET x{at}{suffix}", server, _get, max(300, at), at, http2=http2, loops=loops) for at in concurrency
+        ]
     asyncio_only = ("asyncio",)
     found += [
         Load("connect", "plain", _connect, 100, loops=asyncio_only),
@@ -239,7 +242,7 @@ def main() -> int:
     parser.add_argument("--load", nargs="+", default=[""], help="only loads whose name has one of these in it")
     parser.add_argument("--quick", action="store_true", help="three rounds on asyncio, fewer requests")
     parser.add_argument("--json", type=Path, help="write the numbers there")
-    parser.add_argument("--docs", action="store_true", help="write docs/performance.md, its plot and its numbers")
+    parser.add_argument("--docs", action="store_true", help="write docs/performance.md; loads not run now stay")
     options = parser.parse_args()
     if options.quick:
         options.loops, options.rounds = options.loops[:1], 3
@@ -247,7 +250,8 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     if options.docs:
-        report.write(results, Path(__file__).parent.parent / "docs")
+        docs = Path(__file__).parent.parent / "docs"
+        report.write(report.merged(results, docs), docs)
     print(report.goals_text(results["rows"]))
     spread = [max(row["cpu"]) / min(row["cpu"]) for row in results["rows"]]
     print(f"spread of a row, max / min, median: {statistics.median(spread):.2f}")

@@ -21,12 +21,14 @@ import holdwire
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MEMORY", "PEERS", "RAW", "Peer", "available", "from_memory", "versions"]
+__all__ = ["BARE", "MEMORY", "PEERS", "RAW", "Peer", "available", "from_memory", "versions"]
 
 MEMORY: Final = "httpx from memory"
 """What httpx costs above any transport: no transport below httpx can be cheaper."""
 RAW: Final = "asyncio + httptools"
 """An asyncio.Protocol and a parser, nothing else: one request at a time on each connection, no pool, no time-outs."""
+BARE: Final = "httpx over that"
+"""The same below httpx: the least that any transport of Python code takes, with none of what one is for."""
 
 _CONNECTIONS: Final = 2000
 _SECONDS: Final = 60
@@ -312,6 +314,12 @@ class _RawConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
     def on_message_complete(self) -> None:
         if self.done is not None:
             self.done.set_result(None)
@@ -319,6 +327,8 @@ class _RawConnection(asyncio.Protocol):
     async def ask(self, data: bytes) -> None:
         """Send one request and read its answer."""
         self.done = asyncio.get_running_loop().create_future()
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
         self.parser = httptools.HttpResponseParser(self)
         self.transport.write(data)
         await self.done
@@ -337,7 +347,8 @@ class Raw(Peer):
         self._context = trusting(authority)
         self._idle: list[_RawConnection] = []
 
-    async def _ask(self, url: str, data: bytes, *, close: bool = False) -> None:
+    async def ask(self, url: str, data: bytes, *, close: bool = False) -> _RawConnection:
+        """Send a request on a connection of its own or an idle one, and read the answer."""
         if self._idle and not close:
             connection = self._idle.pop()
         else:
@@ -353,19 +364,52 @@ class Raw(Peer):
             connection.transport.abort()
         else:
             self._idle.append(connection)
+        return connection
 
     async def get(self, url: str, *, close: bool = False) -> None:
-        await self._ask(url, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n", close=close)
+        await self.ask(url, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n", close=close)
 
     async def post(self, url: str, body: bytes) -> None:
         head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
-        await self._ask(url, head + body)
+        await self.ask(url, head + body)
 
     async def aclose(self) -> None:
         for connection in self._idle:
             connection.transport.abort()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
+
+
+class _BareTransport(httpx.AsyncBaseTransport):
+    def __init__(self, raw: Raw) -> None:
+        self._raw = raw
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        head = [b"%b: %b\r\n" % header for header in request.headers.raw]
+        first = b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)
+        body = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else b""
+        connection = await self._raw.ask(
+            str(request.url),
+            b"".join([first, *head, b"\r\n", body]),
+            close="close" in request.headers.get("connection", ""),
+        )
+        stream = httpx.ByteStream(connection.body)
+        return httpx.Response(connection.parser.get_status_code(), headers=connection.headers, stream=stream)
+
+    async def aclose(self) -> None:
+        await self._raw.aclose()
+
+
+class Bare(_HttpxLike):
+    """See ``BARE``."""
+
+    name = BARE
+    backends = frozenset({"asyncio", "uvloop"})
+    has_http2 = False
+    streams = False
+
+    def __init__(self, authority: Path, *, http2: bool) -> None:
+        self.client = httpx.AsyncClient(transport=_BareTransport(Raw(authority, http2=http2)))
 
 
 PEERS: Final[tuple[type[Peer], ...]] = (
@@ -379,6 +423,7 @@ PEERS: Final[tuple[type[Peer], ...]] = (
     Pyqwest,
     Memory,
     Raw,
+    Bare,
 )
 
 
