@@ -149,7 +149,9 @@ def forked() -> None:
 
     async def parent() -> None:
         await get(client)
-        kept: Any = client._transport._client.pools[0].connections  # type: ignore[attr-defined]
+        transport = client._transport
+        assert isinstance(transport, holdwire.ResilientTransport)
+        kept = transport._client.pools[0].connections
         assert len(kept) == 1
         children: tuple[Callable[[], object], ...] = (
             lambda: run(get, client),

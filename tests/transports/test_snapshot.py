@@ -119,7 +119,9 @@ async def test_an_http2_connection_shows_its_streams_and_its_failure_the_frames_
         with pytest.raises(httpx.RemoteProtocolError):
             await client.post(f"{server.url}/lost", content=b"1")
         assert (await client.get(f"{server.url}/next")).status_code == 200
-        shown: dict[str, Any] = client._transport.snapshot()[0]  # type: ignore[attr-defined]
+        transport = client._transport
+        assert isinstance(transport, holdwire.ResilientTransport)
+        shown = transport.snapshot()[0]
         assert shown["http_version"] == "2"
         (connection,) = shown["connections"]
         assert connection["round_trips"] == []
