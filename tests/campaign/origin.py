@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .histories import Ask, History
     from .kernel import Kernel, SimSocket
 
-__all__ = ["Origin", "answer_body", "request_body"]
+__all__ = ["Conversation", "Origin", "answer_body", "request_body"]
 
 _ENDINGS: Final = frozenset({Action.RST, Action.FIN, Action.FIN_WITHOUT_CLOSE_NOTIFY})
 _INSTEAD: Final = {
@@ -47,6 +47,9 @@ def answer_body(name: str, size: int) -> bytes:
 
 class Origin:
     """All servers: one process behind one address, which restarts now and then."""
+
+    conversation: type[Conversation]
+    """How it talks on a connection."""
 
     def __init__(self, kernel: Kernel, history: History) -> None:
         self.kernel = kernel
@@ -88,7 +91,7 @@ class Origin:
                 sock.strike(fault)
                 return errno.ECONNREFUSED if fault.action is Action.REFUSE else -1
         self.accepted += 1
-        peer = sock.peer = Conversation(self, sock, Script(tuple(faults)))
+        peer = sock.peer = self.conversation(self, sock, Script(tuple(faults)))
         self.peers[peer] = None
         peer.connected()
         return None
@@ -280,6 +283,9 @@ class Conversation:
         if not self._over and self._exchange == number and not self._passed[Point.REQUEST]:
             self._cursor.take(fault)
             self._strike(fault)
+
+
+Origin.conversation = Conversation
 
 
 def _whole_body(head: bytes, rest: bytes) -> bytes | None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .histories import Ask, History
     from .kernel import Try
 
-__all__ = ["INVARIANTS", "Result", "Violation", "play"]
+__all__ = ["INVARIANTS", "Player", "Result", "Violation", "play"]
 
 INVARIANTS: Final = {
     "twice": "no request that is not idempotent is executed twice",
@@ -120,15 +120,20 @@ class _Fate:
     cancelled: bool = False
 
 
-class _Player:
+class Player:
+    """One run of one history."""
+
+    server: type[Origin] = Origin
+
     def __init__(self, history: History) -> None:
         self.history = history
         self.clock = Clock(limit=_LIMIT)
         self.kernel = Kernel(self.clock)
-        self.origin = Origin(self.kernel, history)
+        self.origin = self.server(self.kernel, history)
         self.fates = {ask.name: _Fate() for ask in history.asks}
         self.events: list[Event] = []
         self.violations: list[Violation] = []
+        self.sessions = self.messages = self.cancelled = 0
 
     def on_event(self, event: Event) -> None:
         self.events.append(event)
@@ -263,22 +268,27 @@ class _Player:
 
     def _result(self) -> Result:
         if not any(violation.invariant in {"hang", "crash"} for violation in self.violations):
-            for ask in self.history.asks:
-                self._check_request(ask, self.fates[ask.name])
-            self._check_verdicts()
-            self._check_records()
+            self._check()
         for name in self.origin.corrupted:
             self.violated("bytes", f"the upload of {name} arrived corrupted")
         fates = self.fates.values()
         return Result(
-            requests=len(fates),
+            requests=0 if self.sessions else len(fates),
             answered=sum(fate.status is not None for fate in fates),
             failed=sum(fate.error is not None for fate in fates),
-            cancelled=sum(fate.cancelled for fate in fates),
+            cancelled=sum(fate.cancelled for fate in fates) + self.cancelled,
+            sessions=self.sessions,
+            messages=self.messages,
             retries=sum(isinstance(event, RequestRetried) and event.verdict.retries for event in self.events),
             faults=self.kernel.struck,
             violations=self.violations,
         )
+
+    def _check(self) -> None:
+        for ask in self.history.asks:
+            self._check_request(ask, self.fates[ask.name])
+        self._check_verdicts()
+        self._check_records()
 
     def _check_request(self, ask: Ask, fate: _Fate) -> None:
         executed = self.origin.executed[ask.name]
@@ -376,4 +386,4 @@ def _abandon(loop: VirtualLoop) -> None:
 
 def play(history: History) -> Result:
     """Play ``history`` once."""
-    return _Player(history).play()
+    return Player(history).play()

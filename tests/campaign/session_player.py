@@ -1,0 +1,121 @@
+"""Plays histories of a long-lived connection: the session loop against a server that echoes lines and breaks by script.
+
+The same kernel, faults and virtual time as for requests (``player``). The program sends a line, waits for its echo, and
+begins a new session where one has ended; whatever breaks, every line is echoed in the end.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import anyio
+
+import holdwire
+from holdwire.errors import HoldwireError
+from holdwire.events import FailureRecorded
+
+from .origin import Conversation, Origin
+from .player import Player, Result
+
+if TYPE_CHECKING:
+    from holdwire.testing.faults import Script
+
+    from .histories import History
+    from .kernel import Kernel, SimSocket
+
+__all__ = ["play_session"]
+
+_PATIENCE = 20.0
+"""Virtual seconds for an echo, before the program gives a session up."""
+
+
+class _Echo(Conversation):
+    """Sends every line back."""
+
+    def __init__(self, origin: _Echoes, sock: SimSocket, script: Script) -> None:
+        super().__init__(origin, sock, script)
+        self.lines: list[bytes] = []
+        origin.talks.append(self)
+
+    def _parse(self) -> None:
+        if self._replying:
+            return
+        lines, found, rest = bytes(self._buffer).rpartition(b"\n")
+        if found:
+            self._buffer[:] = rest
+            self.lines += lines.split(b"\n")
+            self._reply([lines + b"\n"], closes=False)
+
+    def _replied(self) -> None:
+        super()._replied()
+        self._parse()
+
+
+class _Echoes(Origin):
+    """A server of the line protocol."""
+
+    def __init__(self, kernel: Kernel, history: History) -> None:
+        super().__init__(kernel, history)
+        self.talks: list[_Echo] = []
+
+    conversation = _Echo
+
+
+class _SessionPlayer(Player):
+    server = _Echoes
+
+    async def _run(self) -> None:
+        history = self.history
+        self.origin.start()
+        dice = random.Random(history.seed)
+        give_up = dice.uniform(0, 60) if dice.random() < 0.3 else None
+        with anyio.move_on_after(give_up) as scope:
+            await self._talk(total=len(history.asks))
+        self.cancelled += scope.cancelled_caught
+        await anyio.sleep(400)
+
+    async def _talk(self, *, total: int) -> None:
+        done = 0
+        async for session in holdwire.sessions("tcp://10.0.0.1:81", observers=[self]):
+            self.sessions += 1
+            async with session:
+                while done < total:
+                    line = b"MSG %d\n" % done
+                    await session.send(line)
+                    got = b""
+                    with anyio.move_on_after(_PATIENCE) as scope:
+                        while not got.endswith(b"\n"):
+                            got += await session.receive()
+                    if scope.cancelled_caught:
+                        break
+                    if got != line:
+                        self.violated("bytes", f"{line!r} was echoed as {got!r}")
+                    session.boundary()
+                    done += 1
+                    self.messages += 1
+            if done == total:
+                return
+
+    def _check(self) -> None:
+        assert isinstance(self.origin, _Echoes)
+        for talk in self.origin.talks:
+            numbers = [int(line.split()[1]) for line in talk.lines]
+            if numbers != list(range(numbers[0], numbers[0] + len(numbers)) if numbers else []):
+                self.violated("bytes", f"the server got the lines {numbers}")
+        told = [event.failure.local_port for event in self.events if isinstance(event, FailureRecorded)]
+        for sock in self.kernel.made:
+            if told.count(sock.port) > 1:
+                self.violated(
+                    "record", f"the failure of connection {sock.port} is recorded {told.count(sock.port)} times"
+                )
+            if sock.told and sock.connected and sock.port not in told and not self.cancelled:
+                self.violated("record", f"connection {sock.port} failed ({sock.told}) unrecorded")
+
+
+def play_session(history: History) -> Result:
+    """Play ``history`` as one long-lived connection; its requests are lines."""
+    try:
+        return _SessionPlayer(history).play()
+    except HoldwireError as error:
+        raise AssertionError(repr(error)) from error
