@@ -209,7 +209,7 @@ class World:
 
     def lose_idle(self, index: int, *, noticed: bool) -> None:
         """The peer ends an idle connection, which is noticed now or by the next look."""
-        idle = list(self.pool._by_idleness)
+        idle = list(self.pool.idle)
         if not idle:
             return
         connection = idle[index % len(idle)]
@@ -260,7 +260,7 @@ class World:
         connections = pool.connections
         assert pool.size == len(connections) + len(self.dials)
         assert pool.size <= self.limit + self.spared, "more than allowed"
-        idle = list(pool._by_idleness)
+        idle = list(pool.idle)
         for asked in self.waiting:
             usable = [one for one in idle if one.origin == asked.request.origin and not asked.fresh]
             assert not usable, f"{asked.number} waits beside an idle connection"

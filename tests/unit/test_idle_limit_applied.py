@@ -45,7 +45,7 @@ CLOCK = Clock()
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Lets the pool's time pass."""
-    for module in ("pool", "connection", "origin_memory"):
+    for module in ("pool", "idle", "connection", "origin_memory"):
         monkeypatch.setattr(f"holdwire.http.{module}.time", CLOCK)
     return CLOCK.wait
 

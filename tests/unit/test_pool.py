@@ -666,7 +666,7 @@ async def test_a_replacement_that_died_before_its_request_came_is_not_handed_out
 async def test_a_connection_that_idles_without_limit_is_closed_when_it_is_too_old(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("holdwire.http.pool._SELDOM", 0.01)
+    monkeypatch.setattr("holdwire.http.idle._SELDOM", 0.01)
     bench = Bench(idle=None)
     first = await bench.acquire()
     first.max_age = 3600.0

@@ -201,7 +201,7 @@ class Exchange:
         if failure is None or not failure.phase.is_setup:
             outcome = replace(outcome, sent=attempt.sent, reused=attempt.reused)
         if failure is not None and failure.category in SPREADING and failure.peer and not attempt.multiplexed:
-            self._pool.suspect_peer(failure.peer)
+            self._pool.idle.suspect(failure.peer)
         return replace(
             outcome,
             path_suspect=attempt.replaced,

@@ -1,18 +1,18 @@
 """``Pool``: the connections of one transport on one runtime: who gets one, who waits, which ones end.
 
-Theory of operation. Every operation is O(1) in the number of connections and requests. Idle connections are kept in
-two orders: for each origin last in, first out (old ones die early), and over all origins by the time they became
-idle (the oldest is closed when room is needed). Who finds no room waits first in, first out; a connection that comes
-back is handed to the oldest waiter, closed for it if it belongs to another origin. A connection that several requests
-can share (HTTP/2) is offered as long as it has streams to spare. While one to such an origin is being opened, or has
-not said yet how many streams it allows, further requests wait for it; only those that will find no stream there open
-others, so that a burst never opens a crowd.
+Theory of operation. Every operation is O(1) in the number of connections and requests. The idle connection that was
+used last is taken first; the oldest is closed when room is needed. Who finds no room waits first in, first out; a
+connection that comes back is handed to the oldest waiter, closed for it if it belongs to another origin. A connection
+that several requests can share (HTTP/2) is offered as long as it has streams to spare. While one to such an origin is
+being opened, or has not said yet how many streams it allows, further requests wait for it; only those that will find
+no stream there open others, so that a burst never opens a crowd.
 
 Invariants: connections being opened, in use and idle never number more than ``max_connections``, but for one at a time
 that replaces a dead one; there are waiters only when there is no room; a grant that its waiter cannot take any more
 (cancelled, timed out) goes to the next one; idle connections are watched, so that the end of one is noticed when it
 comes and never handed out; what nobody watched, or what idled for more than a second, is looked at first.
-State belongs to one runtime. Not responsible for opening connections (``connector``) or for retries (``exchange``).
+State belongs to one runtime. Not responsible for opening connections (``connector``), for the order of idle ones
+and when they are over (``idle``), or for retries (``exchange``).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ..policy.kind import Category, Kind
 from ..policy.phase import Phase
 from ..telemetry import settle
 from .connection import HttpConnection
+from .idle import IdleConnections
 from .idle_deaths import IdleDeaths
 from .origin_memory import OriginMemory
 from .origins import CONNECT, CROWDED, Origins, OriginState, OriginStats, Waiter, take_oldest
@@ -52,17 +53,8 @@ __all__ = ["SPREADING", "OriginStats", "Pool", "PoolLimits"]
 
 SPREADING: Final = frozenset({Category.TIMED_OUT, Category.UNREACHABLE})
 """Failures after which other connections to the same address are suspect."""
-_LEAST_SWEEP: Final = 0.05
-_MOST_SWEEP: Final = 5.0
-_SWEEPS: Final = 10
-"""Times that the idle connections are looked through while one of them reaches its idle limit, at most."""
-_SELDOM: Final = 30.0
-"""Seconds between two looks for connections that are too old, where nothing limits how long they idle."""
-_LOOK_AFTER: Final = 1.0
-"""Seconds of idling after which every connection is looked at before it is used again."""
 _PROMISE: Final = 1.0
 """Seconds that a replacement is kept for the request that it was opened for."""
-_SUSPECTS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,18 +93,16 @@ class Pool:
         self._sharable = sharable
         self._notify = notify
         self.memory = OriginMemory(learn=limits.learn)
+        self.idle = IdleConnections(limit=limits.idle, memory=self.memory, learn=limits.learn)
         self._idle_deaths = IdleDeaths(notify, self.runtime, _WeakCallback(self).explain)
         self._origins = Origins(partial(settle, self))
         self._all: dict[HttpConnection, None] = {}
-        self._by_idleness: dict[HttpConnection, None] = {}
         self._queue: deque[Waiter] = deque()
         self._count = 0
         self._evicting = False
         """Whether room is being made: what becomes free is not for those who wait."""
         self._beyond_limit = anyio.Lock()
         self._promised: dict[Request, HttpConnection] = {}
-        self._suspects: dict[str, float] = {}
-        """Addresses, and when a path to them looked dead: what had been idle by then is not to be trusted."""
         self._sweeper: TimerHandle | None = None
         self._closed = self._draining = False
         self._drained: list[Signal] = []
@@ -182,7 +172,7 @@ class Pool:
     def _take(self, state: OriginState, *, fresh: bool, look: bool) -> HttpConnection | None:
         connection = self._take_shared(state, fresh=fresh) if state.shared else None
         if connection is None and not fresh:
-            connection = self._take_idle(state, look=look)
+            connection = self.idle.take(state, look=look)
         if connection is not None:
             state.stats.reused += 1
             connection.reserve()
@@ -211,43 +201,6 @@ class Pool:
             return False
         return state.sharing is None or state.waiting - state.asking < state.room
 
-    def _take_idle(self, state: OriginState, *, look: bool) -> HttpConnection | None:
-        idle = state.idle
-        aside: list[HttpConnection] | None = None
-        found: HttpConnection | None = None
-        while idle and found is None:
-            connection, _ = idle.popitem()
-            del self._by_idleness[connection]
-            now = time.monotonic()
-            reason = self._is_over(connection, now)
-            if reason is not None:
-                connection.end(reason)
-            elif connection.capacity < 1:  # alive, but it takes nothing now
-                aside = [*(aside or ()), connection]
-            else:
-                connection.wake()
-                if not (look or now - connection.idle_since > _LOOK_AFTER) or connection.looks_alive():
-                    found = connection
-        for connection in aside or ():
-            idle[connection] = self._by_idleness[connection] = None
-        return found
-
-    def _is_over(self, connection: HttpConnection, now: float) -> CloseReason | None:
-        """Why an idle connection is not to be used again; None if it may be."""
-        idle = now - connection.idle_since
-        learnt = self.memory.idle_limit(connection.origin, now) if self._limits.learn else None
-        if (
-            (self._limits.idle is not None and idle >= self._limits.idle)
-            or (connection.idle_limit is not None and idle >= connection.idle_limit)
-            or (learnt is not None and idle >= learnt)
-        ):
-            return CloseReason.IDLE
-        if connection.is_expired(now):
-            return CloseReason.MAX_AGE
-        if self._suspects and connection.idle_since <= self._suspects.get(connection.wire.peer or "", -1.0):
-            return CloseReason.FAILURE
-        return None
-
     def _take_shared(self, state: OriginState, *, fresh: bool) -> HttpConnection | None:
         for connection in state.shared:
             if connection.active and connection.capacity > 0 and not connection.is_expired(time.monotonic()):
@@ -258,7 +211,7 @@ class Pool:
 
     def _make_room(self) -> bool:
         """Reserve a place for one more connection, closing the connection that has been idle longest if need be."""
-        while self._count >= self._max and self._by_idleness:
+        while self._count >= self._max and self.idle:
             self._evict_oldest(CloseReason.LIMITS)
         if self._count >= self._max:
             return False
@@ -274,8 +227,8 @@ class Pool:
 
     def _evict_oldest(self, reason: CloseReason) -> None:
         """Close the connection that has been idle longest; its place is the caller's."""
-        connection = next(iter(self._by_idleness))
-        self._forget_idle(connection)
+        connection = next(iter(self.idle))
+        self.idle.remove(connection, self._origins[connection.origin])
         connection.wake()
         self._evicting = True
         try:
@@ -459,14 +412,7 @@ class Pool:
         """The path under ``connection`` looks dead: idle ones to the same address are not to be trusted."""
         peer = connection.wire.peer
         if peer is not None:
-            self.suspect_peer(peer)
-
-    def suspect_peer(self, peer: str) -> None:
-        """The same, for an address."""
-        self._suspects.pop(peer, None)
-        self._suspects[peer] = time.monotonic()
-        if len(self._suspects) > _SUSPECTS:
-            del self._suspects[next(iter(self._suspects))]
+            self.idle.suspect(peer)
 
     # --- giving back ---
 
@@ -510,15 +456,14 @@ class Pool:
         if self._draining:
             connection.end(CloseReason.ACLOSE)
             return
-        if connection in self._by_idleness:
+        if connection in self.idle:
             return
-        if len(self._by_idleness) >= self._max_idle:
-            if not self._by_idleness:
+        if len(self.idle) >= self._max_idle:
+            if not self.idle:
                 connection.end(CloseReason.LIMITS)
                 return
             self._evict_oldest(CloseReason.LIMITS)
-        state.idle[connection] = None
-        self._by_idleness[connection] = None
+        self.idle.put(connection, state)
         connection.rest()
         if self._sweeper is None:
             self._arm()
@@ -542,7 +487,7 @@ class Pool:
 
     def close_idle(self, reason: CloseReason = CloseReason.LIMITS) -> None:
         """Close what is not in use: this host has run out of something, or the pool is to end."""
-        while self._by_idleness:
+        while self.idle:
             self._evict_oldest(reason)
         self._serve()
 
@@ -553,7 +498,7 @@ class Pool:
         state = self._origins[connection.origin]
         state.connections -= 1
         if connection in state.idle:
-            self._forget_idle(connection)
+            self.idle.remove(connection, state)
         idle = not connection.active
         state.shared.pop(connection, None)
         closed = state.stats.closed
@@ -582,32 +527,16 @@ class Pool:
             self.call_for_more(state)
         self._leave()
 
-    def _forget_idle(self, connection: HttpConnection) -> None:
-        del self._by_idleness[connection]
-        self._origins[connection.origin].idle.pop(connection, None)
-
     # --- time ---
 
     def _arm(self) -> None:
-        limits = (self._limits.idle, self.memory.least_idle_limit)
-        limit = min((one for one in limits if one is not None), default=None)
-        if not self._by_idleness:
-            self._sweeper = None
-            return
-        delay = _SELDOM
-        if limit is not None:
-            oldest = next(iter(self._by_idleness))
-            pause = min(max(limit / _SWEEPS, _LEAST_SWEEP), _MOST_SWEEP)
-            delay = max(oldest.idle_since + limit - time.monotonic(), pause)
-        self._sweeper = self.runtime.call_later(delay, _WeakCallback(self).sweep)
+        delay = self.idle.next_look
+        self._sweeper = None if delay is None else self.runtime.call_later(delay, _WeakCallback(self).sweep)
 
     def sweep(self) -> None:
         """Close what has been idle for too long, or is too old."""
-        now = time.monotonic()
-        over = [(connection, self._is_over(connection, now)) for connection in self._by_idleness]
-        for connection, reason in over:
-            if reason is not None:
-                connection.end(reason)
+        for connection, reason in self.idle.over():
+            connection.end(reason)
         self._arm()
 
     # --- the end ---
@@ -664,7 +593,7 @@ class Pool:
 
     def in_use(self) -> list[HttpConnection]:
         """The connections that have requests in progress."""
-        return [connection for connection in self._all if connection not in self._by_idleness and connection.active]
+        return [connection for connection in self._all if connection not in self.idle and connection.active]
 
     @property
     def connections(self) -> list[HttpConnection]:
