@@ -147,10 +147,11 @@ def write(results: dict[str, Any], docs: Path) -> None:
 
 def _generated(results: dict[str, Any]) -> str:
     about, rows = results["about"], results["rows"]
+    rounds = [len(row["cpu"]) for row in rows]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     lines = [
         f"Measured {about['date']} on {about['machine']}, load average {about['load']}; {about['python']};",
-        f"server: {about['server']}; {about['rounds']} interleaved rounds. {versions}.",
+        f"server: {about['server']}; {min(rounds)} to {max(rounds)} interleaved rounds. {versions}.",
         "",
         "![CPU of a small GET by client and concurrency](performance.svg)",
         "",
