@@ -17,6 +17,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from holdwire.policy.codes import ALERTS
+
 from .capture import Alert, CloseNotify
 
 __all__ = ["ClientHello", "RecordScanner", "ServerHello", "version_name"]
@@ -30,36 +32,6 @@ _HELLO_RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a2
 _SHORT_TAG_CIPHERS: Final = frozenset({0x1305})  # TLS_AES_128_CCM_8_SHA256
 TLS13: Final = 0x0304
 _VERSIONS: Final = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2", TLS13: "TLS 1.3"}
-_ALERTS: Final = {
-    0: "close_notify",
-    10: "unexpected_message",
-    20: "bad_record_mac",
-    22: "record_overflow",
-    40: "handshake_failure",
-    42: "bad_certificate",
-    43: "unsupported_certificate",
-    44: "certificate_revoked",
-    45: "certificate_expired",
-    46: "certificate_unknown",
-    47: "illegal_parameter",
-    48: "unknown_ca",
-    49: "access_denied",
-    50: "decode_error",
-    51: "decrypt_error",
-    70: "protocol_version",
-    71: "insufficient_security",
-    80: "internal_error",
-    86: "inappropriate_fallback",
-    90: "user_canceled",
-    100: "no_renegotiation",
-    109: "missing_extension",
-    110: "unsupported_extension",
-    112: "unrecognized_name",
-    113: "bad_certificate_status_response",
-    115: "unknown_psk_identity",
-    116: "certificate_required",
-    120: "no_application_protocol",
-}
 
 
 def version_name(number: int) -> str:
@@ -315,7 +287,7 @@ class RecordScanner:
         if kind == _CHANGE_CIPHER_SPEC:
             self.change_cipher_spec = True
         elif kind == _ALERT and length == 2 and len(body) == 2:
-            alert = Alert(level=body[0], description=body[1], name=_ALERTS.get(body[1], f"alert {body[1]}"))
+            alert = Alert(level=body[0], description=body[1], name=ALERTS.get(body[1], f"alert {body[1]}"))
             self.alerts = (*self.alerts, alert)[-_MAX_ALERTS:]
             self.news += (alert,)
         elif kind == _HANDSHAKE and len(body) >= 38 and body[1] == 0 and body[4] == 3:
