@@ -109,6 +109,29 @@ async def begin(connection: Connection, request: Received) -> None:
     await connection.send(connection.head(request.stream), connection.data(request.stream, b"some", end=False))
 
 
+async def test_a_request_that_is_given_up_before_its_head_has_left_is_not_called_unsent() -> None:
+    async def handle(connection: Connection, request: Received) -> None:
+        if request.method == "GET":
+            await connection.answer(request)
+
+    async with serve(handle) as server, client_of() as client:
+        await client.get(server.url)
+        (ours,) = connections_of(client)
+        await server.connections[0].ping()
+        await server.connections[0].heard(PingFrame)  # nothing else is on its way to us
+        ours.batching = True  # as when one read has woken several tasks: what they say leaves when all have run
+        with pytest.raises(httpx.TimeoutException) as caught:
+            await client.post(server.url, extensions={"holdwire": {"deadline": 0.05}})
+        ours.batching = False
+        ours.flush()
+        await server.connections[0].heard(RstStreamFrame)
+        assert len(server.connections[0].frames(HeadersFrame)) == 2
+    failure = holdwire.failure_of(caught.value)
+    assert failure is not None
+    assert failure.sent != "none"
+    assert not failure.safe_to_retry
+
+
 async def test_who_reads_a_body_that_another_task_closes_is_told_at_once() -> None:
     async with serve(begin) as server, client_of() as client, client.stream("GET", server.url) as response:
         begun = anyio.Event()

@@ -115,7 +115,7 @@ class Outbox:
         touched = self.taken
         if self._writing and self._wire.bytes_out != self._mark:
             touched += self._writing
-        if begin >= touched and (ended or begin >= self.put_in):
+        if ended and begin >= touched:
             return Sent.NONE
         if end is not None and end <= self.taken and not self._wire.unsent:
             return Sent.ALL
