@@ -369,7 +369,8 @@ class SimSocket:
 
     def _attribute(self, view: memoryview) -> None:
         name = self.kernel.name_of(view)
-        if name is not None:
+        again = self.current is not None and self.current.name == name and not self.current.accepted
+        if name is not None and not again:  # a send that was refused with EAGAIN begins nothing new
             self.asked += 1
             self.current = Try(name, self)
             self.kernel.tries.setdefault(name, []).append(self.current)

@@ -197,6 +197,7 @@ class Player:
             if history.close_at is not None:
                 await anyio.sleep(history.close_at)
                 await client.aclose()
+        await anyio.sleep(history.timeout + 1)  # what is still being connected for a path that looked dead
         self._check_pool(client)
         await client.aclose()
         for pool in client.pools:

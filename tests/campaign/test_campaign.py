@@ -21,7 +21,7 @@ SEED = 20
 
 
 def campaign(seconds: float, *, requests: int = 10**9) -> Report:
-    report = Report()
+    report = Report(seconds=seconds)
     end = time.time() + seconds
     for seed in seeds(SEED, 0, 1):
         report.add(seed, replay(seed))
