@@ -82,7 +82,8 @@ class TestSessions:
         cache.keep(key, kept[0])
         for _ in range(10):  # it has learnt to
             assert cache.get(key) is not None
-            assert cache.keeper(key, offered=True, resumed=True) is not None
+            assert cache.keeper(key, offered=True, resumed=True) is None, "reading one anew loses memory"
+        assert cache.keeper(key, offered=True, resumed=False) is not None, "refused: the next one is taken"
 
     async def test_a_session_of_another_context_is_not_used_and_does_no_harm(
         self, contexts: Contexts, version: str

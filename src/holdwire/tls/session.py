@@ -2,9 +2,13 @@
 
 A resumed session skips the certificate: so one is never used across contexts, host names, ways of verification,
 client certificates or proxies. A session keeps its context alive, so the context's id in a key stays true as long as
-the entry exists. Taking a session and offering it cost a fifth of a handshake each, so a server that keeps refusing
-them is given peace. Not responsible for when a session is taken (``stream``: after the first application data, because
-TLS 1.3 sends its tickets after the handshake).
+the entry exists.
+
+CPython (3.11 to 3.13) loses some kilobytes with each session that is read from a connection, and reading takes as long
+as a good part of a handshake. So a session is taken after a full handshake only, and offered until the server refuses
+it. That gives up single use of tickets (RFC 8446, C.4): who watches the network can link connections that share one. A
+server that keeps refusing is given peace. Not responsible for when a session is taken (``stream``: after the first
+application data, because TLS 1.3 sends its tickets after the handshake).
 """
 
 from __future__ import annotations
@@ -94,10 +98,12 @@ class SessionCache:
     def keeper(self, key: SessionKey, *, offered: bool, resumed: bool) -> Callable[[ssl.SSLSession], None] | None:
         """What a stream is given as ``on_session`` once its handshake is over: it remembers a session under ``key``.
 
-        None where that would be in vain, because the server resumes no sessions.
+        None where the one that is remembered was just resumed, and where the server resumes none.
         """
         if resumed:
             self._refusals.pop(key, None)
+            if key in self._entries:
+                return None
         elif offered:
             self._entries.pop(key, None)
             self._refusals[key] = self._refusals.get(key, 0) + 1
