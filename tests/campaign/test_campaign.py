@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from holdwire.http.exchange import Exchange
 from holdwire.http.pool import Pool
 from holdwire.net.stream import SocketStream
 from holdwire.policy import retry
@@ -32,18 +33,25 @@ def campaign(seconds: float, *, requests: int = 10**9) -> Report:
 
 def broken(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """Break the client in one place."""
-    if what == "twice":
-        monkeypatch.setattr(retry, "_evidence", lambda *_: retry.Evidence.ASSUMED)
-    elif what == "leak":
-        monkeypatch.setattr(Pool, "_leave", lambda _: None)
-    elif what == "bytes":
-        took = SocketStream._keep
-        flipped = bytes.maketrans(b"dnw", b"ddd")
-        monkeypatch.setattr(
-            SocketStream, "_keep", lambda self, view: took(self, memoryview(bytes(view).translate(flipped)))
-        )
-    else:
-        monkeypatch.setattr("holdwire.http.exchange.Exchange._record", lambda *_: None)
+    took = SocketStream._keep
+    flipped = bytes.maketrans(b"dnw", b"ddd")
+
+    def assumed(*_: object) -> retry.Evidence:
+        return retry.Evidence.ASSUMED
+
+    def forget(*_: object) -> None:
+        """Do nothing."""
+
+    def flip(self: SocketStream, view: memoryview) -> None:
+        took(self, memoryview(bytes(view).translate(flipped)))
+
+    breaks: dict[str, tuple[object, str, object]] = {
+        "twice": (retry, "_evidence", assumed),
+        "leak": (Pool, "_leave", forget),
+        "bytes": (SocketStream, "_keep", flip),
+        "record": (Exchange, "_record", forget),
+    }
+    monkeypatch.setattr(*breaks[what])
 
 
 def violated(seed: str, what: str) -> bool:
