@@ -143,16 +143,16 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The test suite: all of it under coverage on the first interpreter, all but slow tests on the others.
+    """The test suite, side by side: all under coverage on the first interpreter, all but slow tests on the others.
 
-    Arguments go to pytest. The others run side by side: coverage and the workers of pytest-xdist did not go together.
+    Arguments go to pytest.
     """
     sync(session, "test")
+    side_by_side = (f"--numprocesses={min(os.cpu_count() or 1, MOST_WORKERS)}", "--dist=loadfile")
     if session.python == PRESENT[0]:
         session.run("coverage", "erase")
-        session.run("coverage", "run", "-m", "pytest", *session.posargs)
+        session.run("coverage", "run", "-m", "pytest", *side_by_side, *session.posargs)
     else:
-        side_by_side = (f"--numprocesses={min(os.cpu_count() or 1, MOST_WORKERS)}", "--dist=loadfile")
         session.run("pytest", *side_by_side, "-m", "not slow", *session.posargs)
 
 
