@@ -21,8 +21,6 @@ import nox.command
 import nox.project
 
 PYTHONS: Final = ("3.11", "3.12", "3.13")
-MOST_WORKERS: Final = 4
-"""Processes that run tests side by side: the tests make real sockets and look at real clocks."""
 EXTRAS: Final = ("cli", "http2", "httpx2", "socks")
 PHOENIX: Final = "arize-phoenix==20.26.1"
 INSTALL_SECONDS: Final = 180
@@ -143,17 +141,16 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The test suite, side by side: all under coverage on the first interpreter, all but slow tests on the others.
+    """The test suite: all of it under coverage on the first interpreter, all but slow tests on the others.
 
-    Arguments go to pytest.
+    Arguments go to pytest. One after another: the tests look at real clocks, so that they want a core to themselves.
     """
     sync(session, "test")
-    side_by_side = (f"--numprocesses={min(os.cpu_count() or 1, MOST_WORKERS)}", "--dist=loadfile")
     if session.python == PRESENT[0]:
         session.run("coverage", "erase")
-        session.run("coverage", "run", "-m", "pytest", *side_by_side, *session.posargs)
+        session.run("coverage", "run", "-m", "pytest", *session.posargs)
     else:
-        session.run("pytest", *side_by_side, "-m", "not slow", *session.posargs)
+        session.run("pytest", "-m", "not slow", *session.posargs)
 
 
 @nox.session
