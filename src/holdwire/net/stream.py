@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anyio import ClosedResourceError
 from anyio.abc import SocketAttribute
+from anyio.lowlevel import checkpoint
 
 from ..errors import ClosedError, ConnectionLost, DeadlineExceeded, HeartbeatLost
 from ..policy import diagnosis
@@ -228,6 +229,7 @@ class SocketStream(Wire):
             try:
                 count = self._sock.send(data[done:])
             except (BlockingIOError, InterruptedError):
+                await checkpoint()  # it was not so: anyio delivers no cancellation to a wait that is over already
                 continue
             except OSError as exc:
                 raise self._fail(exc, "send") from exc
