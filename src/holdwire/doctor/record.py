@@ -1,4 +1,4 @@
-"""The records of the doctor: ``Rung`` (one check and its verdict), ``Sign`` (a hint at a cause), ``Report``.
+"""The records of the doctor: ``Rung`` (a check and its verdict; ``Check`` makes it), ``Sign`` (a hint), ``Report``.
 
 Frozen values that ``dataclasses.asdict`` turns into JSON. Not responsible for making them (the rungs), for weighing
 signs (``conclude``) or for showing anything (``cli``).
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ..policy.phase import Phase
     from .cause import Cause
 
-__all__ = ["PROBLEM", "Report", "Rung", "Sign", "Verdict", "verdict_of"]
+__all__ = ["PROBLEM", "Check", "Report", "Rung", "Sign", "Verdict", "verdict_of"]
 
 PROBLEM: Final = 0.5
 """The confidence from which a cause is a problem; below it is a warning."""
@@ -57,6 +57,38 @@ class Rung:
     phase: Phase | None = None
     next_action: str = ""
     signs: tuple[Sign, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What is the same in every rung that a check makes; ``action`` is what to do where it found something."""
+
+    rung: str
+    guide_step: int
+    phase: Phase | None = None
+    action: str = ""
+
+    def __call__(
+        self,
+        verdict: Verdict,
+        summary: str,
+        evidence: Mapping[str, Any] | None = None,
+        *,
+        signs: Iterable[Sign] = (),
+        action: str | None = None,
+    ) -> Rung:
+        """The rung that came out; ``action`` in place of the check's own."""
+        found = verdict in {Verdict.WARNING, Verdict.FAILED}
+        return Rung(
+            rung=self.rung,
+            verdict=verdict,
+            summary=summary,
+            guide_step=self.guide_step,
+            evidence=evidence or {},
+            phase=self.phase,
+            next_action=(self.action if action is None else action) if found else "",
+            signs=tuple(signs),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from ...errors import HoldwireError
 from ...policy.kind import Category, Kind
 from ...policy.phase import Phase
 from ..case import is_timeout
-from ..record import Rung, Sign, Verdict
+from ..record import Check, Sign, Verdict
 from .route import trace
 
 if TYPE_CHECKING:
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from ...policy.failure import Failure
     from ..case import Case
+    from ..record import Rung
 
 __all__ = ["look"]
 
+_CHECK: Final = Check("tcp", 2, Phase.CONNECT, "Try the same from another host: is it this path, or the server?")
 _MOST: Final = 8
 """Addresses that are tried."""
 _LOCAL: Final = frozenset({"EACCES", "EPERM"})
@@ -74,17 +76,7 @@ async def look(case: Case, addresses: Sequence[str]) -> tuple[Rung, list[str]]:
     verdict = Verdict.FAILED if not good else Verdict.WARNING if signs else Verdict.OK
     words = [f"{one} in {results[one]['connected_ms']:g} ms" for one in good]
     words += [f"{one}: {results[one]['error']} after {results[one]['after_ms']:g} ms" for one in bad]
-    rung = Rung(
-        rung="tcp",
-        verdict=verdict,
-        summary="; ".join(words) + _route_words(evidence),
-        guide_step=2,
-        phase=Phase.CONNECT,
-        evidence=evidence,
-        next_action="" if verdict is Verdict.OK else "Try the same from another host: is it this path, or the server?",
-        signs=tuple(signs),
-    )
-    return rung, good
+    return _CHECK(verdict, "; ".join(words) + _route_words(evidence), evidence, signs=signs), good
 
 
 _SIGNS: Final[tuple[tuple[Callable[[Failure], bool], str, float], ...]] = (

@@ -12,16 +12,20 @@ from ...errors import ConnectionLost, DeadlineExceeded, HoldwireError
 from ...policy.kind import Kind
 from ...policy.phase import Phase
 from ..case import Truncated, Violation, is_timeout
-from ..record import Rung, Sign, Verdict
+from ..record import Check, Sign, Verdict
 from .handshake import alert_sign
 
 if TYPE_CHECKING:
     from ...net.stream import SocketStream
     from ...tls.stream import TLSStream
     from ..case import Answer, Case
+    from ..record import Rung
 
 __all__ = ["look", "look_at_close"]
 
+_HTTP: Final = Check("http", 4, Phase.RESPONSE_WAIT, "See the server's log at this moment.")
+_REUSE: Final = Check("reuse", 7, Phase.IDLE, "Measure the limit: holdwire idle.")
+_CLOSE: Final = Check("close", 3, Phase.SHUTDOWN, "A capture tells who ended it: tcpdump, then holdwire pcap.")
 _PAUSE: Final = 1.0
 _SKEW: Final = 60.0
 _SLOW: Final = 3.0
@@ -32,16 +36,16 @@ async def look(case: Case, *, verify: bool) -> tuple[Rung, Rung]:
     try:
         wire = await case.open(verify=verify)
     except HoldwireError as exc:
-        return _http(Verdict.SKIPPED, f"no connection for it: {exc}"), _reuse(Verdict.SKIPPED, "no answer before")
+        return _HTTP(Verdict.SKIPPED, f"no connection for it: {exc}"), _REUSE(Verdict.SKIPPED, "no answer before")
     try:
         answer = await case.exchange(wire, case.request())
     except (Violation, Truncated) as exc:
         wire.abort()
         told = "the port speaks no HTTP/1.1" if isinstance(exc, Violation) else "the answer is cut"
-        return _http(Verdict.SKIPPED, f"{told}: {exc}"), _reuse(Verdict.SKIPPED, "no answer before")
+        return _HTTP(Verdict.SKIPPED, f"{told}: {exc}"), _REUSE(Verdict.SKIPPED, "no answer before")
     except HoldwireError as exc:
         wire.abort()
-        return _no_answer(case, exc, wire), _reuse(Verdict.SKIPPED, "no answer before")
+        return _no_answer(case, exc, wire), _REUSE(Verdict.SKIPPED, "no answer before")
     try:
         return _answered(answer), await _again(case, wire, answer)
     finally:
@@ -69,7 +73,7 @@ def _answered(answer: Answer) -> Rung:
             signs.append(Sign("clock_skew", 0.45, f"the server's Date is {skew:+.0f} s from this host's clock"))
     if answer.first_byte > _SLOW:
         signs.append(Sign("slow", 0.4, f"{answer.first_byte:.1f} s to the first byte"))
-    return _http(
+    return _HTTP(
         Verdict.WARNING if signs else Verdict.OK,
         f"status {answer.status}, first byte after {answer.first_byte * 1000:.0f} ms, {answer.size} bytes",
         evidence,
@@ -93,18 +97,17 @@ def _no_answer(case: Case, exc: HoldwireError, wire: SocketStream | TLSStream) -
         sign = Sign("reset_by_server", 0.85, f"{failure.syscall}: ECONNRESET in phase {failure.phase}")
     else:
         sign = Sign("closed_without_answer", 0.8, "the server closed without an answer")
-    return _http(
+    return _HTTP(
         Verdict.FAILED,
         str(failure or exc),
         {"errno": None if failure is None else failure.errno_name},
-        action="See the server's log at this moment.",
         signs=(sign,),
     )
 
 
 async def _again(case: Case, wire: SocketStream | TLSStream, first: Answer) -> Rung:
     if not first.reusable:
-        return _reuse(Verdict.OK, "the server ends each connection after one answer")
+        return _REUSE(Verdict.OK, "the server ends each connection after one answer")
     idle = {"idle_s": _PAUSE}
     try:
         data = await wire.read(65_536, _PAUSE)
@@ -114,20 +117,20 @@ async def _again(case: Case, wire: SocketStream | TLSStream, first: Answer) -> R
         failure = lost.failure
         if failure is not None and failure.kind is Kind.UNEXPECTED_EOF:
             evidence = "FIN without close_notify on an idle connection"
-            return _reuse(Verdict.WARNING, evidence, idle, signs=(Sign("no_close_notify", 0.25, evidence),))
+            return _REUSE(Verdict.WARNING, evidence, idle, signs=(Sign("no_close_notify", 0.25, evidence),))
         evidence = f"{failure.errno_name if failure else 'lost'} within {_PAUSE:g} s of silence"
-        return _reuse(Verdict.FAILED, str(failure), idle, signs=(Sign("idle_reset", 0.7, evidence),))
+        return _REUSE(Verdict.FAILED, str(failure), idle, signs=(Sign("idle_reset", 0.7, evidence),))
     else:
         what = "sent something unasked for" if data else "closed the connection"
         evidence = f"the server {what} within {_PAUSE:g} s of silence"
-        return _reuse(Verdict.WARNING, evidence, idle, signs=(Sign("idle_limit", 0.45, evidence),))
+        return _REUSE(Verdict.WARNING, evidence, idle, signs=(Sign("idle_limit", 0.45, evidence),))
     try:
         answer = await case.exchange(wire, case.request())
     except (HoldwireError, Violation, Truncated) as exc:
         failure = exc.failure if isinstance(exc, HoldwireError) else None
         evidence = f"{failure.errno_name if failure and failure.errno_name else exc} after {_PAUSE:g} s of silence"
-        return _reuse(Verdict.FAILED, str(exc), idle, signs=(Sign("idle_reset", 0.7, evidence),))
-    return _reuse(
+        return _REUSE(Verdict.FAILED, str(exc), idle, signs=(Sign("idle_reset", 0.7, evidence),))
+    return _REUSE(
         Verdict.OK, f"a second answer on the same connection after {_PAUSE:g} s: status {answer.status}", idle
     )
 
@@ -137,12 +140,12 @@ async def look_at_close(case: Case, *, verify: bool) -> Rung:
     try:
         wire = await case.open(verify=verify)
     except HoldwireError as exc:
-        return _close(Verdict.SKIPPED, f"no connection to end: {exc}")
+        return _CLOSE(Verdict.SKIPPED, f"no connection to end: {exc}")
     try:
         await case.exchange(wire, case.request(close=True))
         return await _end(case, wire)
     except (HoldwireError, Violation, Truncated) as exc:
-        return _close(Verdict.SKIPPED, f"no answer to end: {exc}")
+        return _CLOSE(Verdict.SKIPPED, f"no answer to end: {exc}")
     finally:
         wire.close()
 
@@ -154,15 +157,15 @@ async def _end(case: Case, wire: SocketStream | TLSStream) -> Rung:
             while await wire.read(65_536, case.timeout):
                 pass
     except DeadlineExceeded:
-        return _close(Verdict.WARNING, f"still open {case.timeout:g} s after it was asked to close")
+        return _CLOSE(Verdict.WARNING, f"still open {case.timeout:g} s after it was asked to close")
     except ConnectionLost as lost:
         failure = lost.failure
         if failure is not None and failure.kind is Kind.UNEXPECTED_EOF:
             evidence = "FIN without close_notify"
-            return _close(Verdict.WARNING, evidence, signs=(Sign("no_close_notify", 0.25, evidence),))
-        return _close(Verdict.WARNING, f"reset instead of an orderly end: {failure}")
+            return _CLOSE(Verdict.WARNING, evidence, signs=(Sign("no_close_notify", 0.25, evidence),))
+        return _CLOSE(Verdict.WARNING, f"reset instead of an orderly end: {failure}")
     how = "close_notify and FIN" if case.target.secure else "FIN"
-    return _close(Verdict.OK, f"{how}, {(time.monotonic() - began) * 1000:.0f} ms after the answer")
+    return _CLOSE(Verdict.OK, f"{how}, {(time.monotonic() - began) * 1000:.0f} ms after the answer")
 
 
 def _skew(date: str) -> float | None:
@@ -170,52 +173,3 @@ def _skew(date: str) -> float | None:
         return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
     except (TypeError, ValueError):
         return None
-
-
-def _http(
-    verdict: Verdict,
-    summary: str,
-    evidence: dict[str, Any] | None = None,
-    *,
-    action: str = "",
-    signs: tuple[Sign, ...] = (),
-) -> Rung:
-    return Rung(
-        rung="http",
-        verdict=verdict,
-        summary=summary,
-        guide_step=4,
-        phase=Phase.RESPONSE_WAIT,
-        evidence=evidence or {},
-        next_action=action,
-        signs=signs,
-    )
-
-
-def _reuse(
-    verdict: Verdict, summary: str, evidence: dict[str, Any] | None = None, *, signs: tuple[Sign, ...] = ()
-) -> Rung:
-    action = "Measure the limit: holdwire idle." if signs else ""
-    return Rung(
-        rung="reuse",
-        verdict=verdict,
-        summary=summary,
-        guide_step=7,
-        phase=Phase.IDLE,
-        evidence=evidence or {},
-        next_action=action,
-        signs=signs,
-    )
-
-
-def _close(verdict: Verdict, summary: str, *, signs: tuple[Sign, ...] = ()) -> Rung:
-    action = "A capture tells who ended it: tcpdump, then holdwire pcap." if verdict is Verdict.WARNING else ""
-    return Rung(
-        rung="close",
-        verdict=verdict,
-        summary=summary,
-        guide_step=3,
-        phase=Phase.SHUTDOWN,
-        next_action=action,
-        signs=signs,
-    )

@@ -23,15 +23,17 @@ from ...errors import HoldwireError
 from ...policy.kind import Kind
 from ...policy.phase import Phase
 from ..case import is_timeout
-from ..record import Rung, Sign, Verdict
+from ..record import Check, Sign, Verdict
 
 if TYPE_CHECKING:
     from ...policy.failure import Failure
     from ...tls.stream import TLSStream
     from ..case import Case
+    from ..record import Rung
 
 __all__ = ["alert_sign", "look"]
 
+_CHECK: Final = Check("tls", 3, Phase.TLS_HANDSHAKE, "Renew the certificate.")
 _VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY: Final = {
     9: "certificate_not_yet_valid",
@@ -77,16 +79,7 @@ async def look(case: Case) -> Rung:
     summary = f"{evidence['version']}, {evidence['cipher']}, ALPN {evidence['alpn'] or 'none'}, {took * 1000:.0f} ms"
     if days is not None:
         summary += f", certificate good for {days} days"
-    return Rung(
-        rung="tls",
-        verdict=Verdict.WARNING if signs else Verdict.OK,
-        summary=summary,
-        guide_step=3,
-        phase=Phase.TLS_HANDSHAKE,
-        evidence=evidence,
-        next_action="Renew the certificate." if signs else "",
-        signs=tuple(signs),
-    )
+    return _CHECK(Verdict.WARNING if signs else Verdict.OK, summary, evidence, signs=signs)
 
 
 async def _failed(case: Case, exc: HoldwireError, evidence: dict[str, Any]) -> Rung:
@@ -107,16 +100,8 @@ async def _failed(case: Case, exc: HoldwireError, evidence: dict[str, Any]) -> R
         evidence["without_sni"] = without = await _without_name(case)
         if without == "ok":
             signs.append(Sign("server_name_filtered", 0.8, f"SNI {case.server_name}: fails; without SNI: works"))
-    return Rung(
-        rung="tls",
-        verdict=Verdict.FAILED,
-        summary=str(failure or exc),
-        guide_step=3,
-        phase=Phase.TLS_HANDSHAKE,
-        evidence=evidence,
-        next_action=f"Compare: openssl s_client -connect {case.target} -servername {case.server_name} -status -msg",
-        signs=tuple(signs),
-    )
+    compare = f"Compare: openssl s_client -connect {case.target} -servername {case.server_name} -status -msg"
+    return _CHECK(Verdict.FAILED, str(failure or exc), evidence, signs=signs, action=compare)
 
 
 _KINDS: Final[dict[Kind, tuple[str, float]]] = {

@@ -15,15 +15,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..record import Rung, Sign, Verdict
+from ..record import Check, Sign, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..case import Case
+    from ..record import Rung
 
 __all__ = ["Counters", "look_at_configuration", "look_at_resources", "look_at_surroundings"]
 
+_RESOURCES: Final = Check("resources", 6, action="Look at the same on the server's host.")
+_CONFIGURATION: Final = Check("configuration", 7, action="Look through the proxy too: --proxy URL.")
+_SURROUNDINGS: Final = Check("surroundings", 9)
 _VERSION: Final = version("holdwire")  # read now: there may be no descriptor left later
 _SHARE: Final = 0.9
 _PRESSURE: Final = 40.0
@@ -91,15 +95,8 @@ def look_at_resources(case: Case, changes: Mapping[str, int], *, dropped: bool, 
         signs.append(Sign("backlog_full", 0.95, f"ListenOverflows grew by {overflows} while {case.target} was tried"))
     grown = ", ".join(f"{name} +{value}" for name, value in sorted(changes.items()))
     summary = "; ".join(sign.evidence for sign in signs) or "enough of everything"
-    return Rung(
-        rung="resources",
-        verdict=Verdict.WARNING if signs else Verdict.OK if evidence.get("descriptors") else Verdict.SKIPPED,
-        summary=summary + (f" (counters: {grown})" if grown else ""),
-        guide_step=6,
-        evidence=evidence,
-        next_action="Look at the same on the server's host." if signs else "",
-        signs=tuple(signs),
-    )
+    verdict = Verdict.WARNING if signs else Verdict.OK if evidence.get("descriptors") else Verdict.SKIPPED
+    return _RESOURCES(verdict, summary + (f" (counters: {grown})" if grown else ""), evidence, signs=signs)
 
 
 def look_at_configuration(case: Case) -> Rung:
@@ -111,14 +108,8 @@ def look_at_configuration(case: Case) -> Rung:
     summary = f"the system's TCP keepalive starts after {keepalive} s of silence; holdwire sets its own, 60 s"
     if proxies:
         summary += f"; {', '.join(proxies)} set: other programs may take another way"
-    return Rung(
-        rung="configuration",
-        verdict=Verdict.WARNING if proxies and case.proxy is None else Verdict.OK,
-        summary=summary,
-        guide_step=7,
-        evidence=evidence,
-        next_action="Look through the proxy too: --proxy URL." if proxies and case.proxy is None else "",
-    )
+    verdict = Verdict.WARNING if proxies and case.proxy is None else Verdict.OK
+    return _CONFIGURATION(verdict, summary, evidence)
 
 
 def look_at_surroundings() -> Rung:
@@ -138,7 +129,7 @@ def look_at_surroundings() -> Rung:
     summary = f"{evidence['system']}, Python {evidence['python']}, {openssl}, {container or 'no container seen'}"
     if known:
         summary += "; this Python's own SSL sockets lose errno on a reset (holdwire's do not)"
-    return Rung(rung="surroundings", verdict=Verdict.OK, summary=summary, guide_step=9, evidence=evidence)
+    return _SURROUNDINGS(Verdict.OK, summary, evidence)
 
 
 def _descriptors(evidence: dict[str, Any], signs: list[Sign]) -> None:

@@ -17,15 +17,17 @@ import anyio
 from ...errors import HoldwireError
 from ...policy.phase import Phase
 from ...tls.context import make_engine
-from ..record import Rung, Sign, Verdict
+from ..record import Check, Sign, Verdict
 
 if TYPE_CHECKING:
     from ...net.stream import SocketStream
     from ...policy.tcp_info import TcpInfo
     from ..case import Case
+    from ..record import Rung
 
 __all__ = ["look"]
 
+_CHECK: Final = Check("mtu", 5, Phase.REQUEST_BODY, "Send a smaller packet: ping -M do -s 1200, or tracepath.")
 _SEGMENTS: Final = 3
 _LARGEST: Final = 60_000
 _PATIENCE: Final = 2.0
@@ -43,16 +45,16 @@ async def look(case: Case) -> Rung:
         finally:
             stream.abort()
     except HoldwireError as exc:
-        return _rung(Verdict.UNKNOWN, f"no connection that lasted: {exc}", {})
+        return _CHECK(Verdict.UNKNOWN, f"no connection that lasted: {exc}")
 
 
 async def _probe(case: Case, stream: SocketStream) -> Rung:
     before = stream.facts().get("tcp")
     if before is None or before.snd_mss is None:
-        return _rung(Verdict.SKIPPED, "this system has no TCP_INFO", {})
+        return _CHECK(Verdict.SKIPPED, "this system has no TCP_INFO")
     size = before.snd_mss * _SEGMENTS
     if size > _LARGEST:
-        return _rung(Verdict.OK, f"{before.pmtu} bytes: nothing on the way is smaller", {"pmtu_bytes": before.pmtu})
+        return _CHECK(Verdict.OK, f"{before.pmtu} bytes: nothing on the way is smaller", {"pmtu_bytes": before.pmtu})
     await stream.write(await _large(case, size), case.timeout)
     info = await _settled(stream) or before
     numbers: dict[str, object] = {
@@ -64,13 +66,13 @@ async def _probe(case: Case, stream: SocketStream) -> Rung:
     }
     if info.unacked and (info.retransmits or 0) >= _RETRANSMITS:
         evidence = f"{size} bytes in full segments: {info.retransmits} retransmissions, nothing acknowledged"
-        return _rung(
+        return _CHECK(
             Verdict.FAILED,
             f"full segments of {info.snd_mss} bytes are not acknowledged, path MTU still {info.pmtu}",
             numbers,
-            Sign("mtu_black_hole", 0.9, evidence),
+            signs=[Sign("mtu_black_hole", 0.9, evidence)],
         )
-    return _rung(Verdict.OK, f"path MTU {info.pmtu} bytes, full segments are acknowledged", numbers)
+    return _CHECK(Verdict.OK, f"path MTU {info.pmtu} bytes, full segments are acknowledged", numbers)
 
 
 async def _large(case: Case, size: int) -> bytes:
@@ -91,17 +93,3 @@ async def _settled(stream: SocketStream) -> TcpInfo | None:
             await anyio.sleep(0.05)
         info = stream.facts().get("tcp")
     return info
-
-
-def _rung(verdict: Verdict, summary: str, evidence: dict[str, object], *signs: Sign) -> Rung:
-    action = "Send a smaller packet: ping -M do -s 1200, or tracepath." if verdict is Verdict.FAILED else ""
-    return Rung(
-        rung="mtu",
-        verdict=verdict,
-        summary=summary,
-        guide_step=5,
-        phase=Phase.REQUEST_BODY,
-        evidence=evidence,
-        next_action=action,
-        signs=signs,
-    )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from ...net.resolve import NameNotResolved, interleave, literal, resolve
 from ...policy.phase import Phase
-from ..record import Rung, Sign, Verdict
+from ..record import Check, Sign, Verdict
 
 if TYPE_CHECKING:
     from ..case import Case
+    from ..record import Rung
 
 __all__ = ["look"]
 
-_SLOW = 1.0
+_CHECK: Final = Check("dns", 2, Phase.DNS, "Look the name up on another host and with another resolver.")
+_SLOW: Final = 1.0
 
 
 async def look(case: Case) -> tuple[Rung, list[str]]:
@@ -25,7 +27,7 @@ async def look(case: Case) -> tuple[Rung, list[str]]:
     known = literal(case.address or host, port)
     if known is not None:
         summary = "an address, so nothing has to be resolved" if case.address is None else "given by --resolve"
-        return Rung(rung="dns", verdict=Verdict.OK, summary=f"{known.host}: {summary}", guide_step=2), [known.host]
+        return _CHECK(Verdict.OK, f"{known.host}: {summary}"), [known.host]
     began = time.monotonic()
     try:
         with anyio.fail_after(case.timeout * 2):
@@ -36,31 +38,15 @@ async def look(case: Case) -> tuple[Rung, list[str]]:
         sign = Sign(
             "name_not_found" if missing else "name_resolution_failed", 0.95, f"getaddrinfo: {failure.errno_name}"
         )
-        return _failed(str(failure), sign, {"error": failure.errno_name}), []
+        return _CHECK(Verdict.FAILED, str(failure), {"error": failure.errno_name}, signs=[sign]), []
     except TimeoutError:
         evidence = f"no answer from the resolver within {case.timeout * 2:g} s"
-        return _failed(evidence, Sign("name_resolution_failed", 0.9, evidence), {}), []
+        return _CHECK(Verdict.FAILED, evidence, signs=[Sign("name_resolution_failed", 0.9, evidence)]), []
     took = time.monotonic() - began
-    rung = Rung(
-        rung="dns",
-        verdict=Verdict.WARNING if took > _SLOW else Verdict.OK,
-        summary=f"{', '.join(found)} in {took * 1000:.0f} ms",
-        guide_step=2,
-        phase=Phase.DNS,
-        evidence={"addresses": found, "took_ms": round(took * 1000, 1)},
-        next_action="The resolver is slow: look at its first entry in /etc/resolv.conf." if took > _SLOW else "",
+    rung = _CHECK(
+        Verdict.WARNING if took > _SLOW else Verdict.OK,
+        f"{', '.join(found)} in {took * 1000:.0f} ms",
+        {"addresses": found, "took_ms": round(took * 1000, 1)},
+        action="The resolver is slow: look at its first entry in /etc/resolv.conf.",
     )
     return rung, found
-
-
-def _failed(summary: str, sign: Sign, evidence: dict[str, object]) -> Rung:
-    return Rung(
-        rung="dns",
-        verdict=Verdict.FAILED,
-        summary=summary,
-        guide_step=2,
-        phase=Phase.DNS,
-        evidence=evidence,
-        next_action="Look the name up on another host and with another resolver.",
-        signs=(sign,),
-    )
