@@ -197,6 +197,32 @@ async def test_an_early_answer_ends_the_upload_and_is_delivered() -> None:
     assert len(server.connections) == 1
 
 
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_an_upload_that_is_cancelled_midway_closes_the_generator_of_its_body(version: str) -> None:
+    begun = anyio.Event()
+    closed = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal closed
+        try:
+            while True:
+                begun.set()
+                yield b"x" * 65_536
+        finally:
+            await anyio.lowlevel.cancel_shielded_checkpoint()
+            closed = True
+
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # the kernel takes the connection, and some of the body
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        async with client_of(http1=version != "2", http2=version == "2") as client:
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(client.post, url, content=body()))
+                await begun.wait()
+                await anyio.wait_all_tasks_blocked()
+                group.cancel_scope.cancel()
+            assert closed
+
+
 async def test_interim_responses_and_trailers_are_skipped_and_a_head_request_has_no_body() -> None:
     async def chatty(connection: Connection, request: Received) -> None:
         frames: list[Frame] = [

@@ -15,12 +15,13 @@ from ..policy.phase import Phase
 from .head import length_message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from ..net.runtime import Runtime
     from .h2_machine import Machine
     from .h2_outbox import Outbox
     from .h2_stream import Http2Stream
+    from .messages import BodySource
 
 __all__ = ["Uploader"]
 
@@ -61,28 +62,27 @@ class Uploader:
             complete = await self._send_piece(stream, body, last=True)
         else:
             self._flush()
-            complete = await self._send_source(stream)
+            try:
+                complete = await self._send_source(stream, body)
+            finally:
+                await body.aclose()
         if complete:
             stream.end = self._outbox.put_in
             while self._outbox.busy and self._outbox.taken < stream.end and not stream.answered:
                 await self._room(stream, window_closed=False)
             stream.phase = Phase.RESPONSE_WAIT
 
-    async def _send_source(self, stream: Http2Stream) -> bool:
+    async def _send_source(self, stream: Http2Stream, body: BodySource) -> bool:
         request = stream.attempt.request
-        body = request.body
-        assert not isinstance(body, bytes)  # noqa: S101 - the caller has looked
         declared = None if request.chunked else (request.content_length or 0)
         sent = 0
-        pieces = aiter(body)
-        async for piece in pieces:
+        async for piece in body:
             if not piece:
                 continue
             sent += len(piece)
             if declared is not None and sent > declared:
                 raise LocalProtocolError(length_message(sent, declared))
             if not await self._send_piece(stream, piece, last=False):
-                await _give_up(pieces)
                 return False
         if declared is not None and sent != declared:
             raise LocalProtocolError(length_message(sent, declared))
@@ -134,10 +134,3 @@ class Uploader:
                     return
         finally:
             self._waiting.discard(stream)
-
-
-async def _give_up(pieces: AsyncIterator[bytes]) -> None:
-    """No more of a body is wanted: let its producer clean up."""
-    close = getattr(pieces, "aclose", None)
-    if close is not None:
-        await close()

@@ -31,11 +31,11 @@ from .parser import ResponseReader, Truncated, Violation
 from .trace import Traced, TracedBody, tell_closed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import Coroutine
 
     from ..net.wire import Wire
     from ..policy.failure import Failure
-    from .messages import Origin, Request, Trace
+    from .messages import BodySource, Origin, Request, Trace
 
 __all__ = ["Http11Connection"]
 
@@ -149,18 +149,15 @@ class Http11Connection(HttpConnection):
                 await self._write(body, request, until_input=True)
             return
         self.wire.phase = Phase.REQUEST_BODY
-        pieces = aiter(body)
         try:
-            await self._send_pieces(pieces, request)
+            await self._send_pieces(body, request)
         finally:
-            close = getattr(pieces, "aclose", None)
-            if close is not None:  # a generator that is left before its end is to be closed where it was begun
-                await close()
+            await body.aclose()
 
-    async def _send_pieces(self, pieces: AsyncIterator[bytes], request: Request) -> None:
+    async def _send_pieces(self, body: BodySource, request: Request) -> None:
         sent = 0
         declared = None if request.chunked else (request.content_length or 0)
-        async for piece in pieces:
+        async for piece in body:
             if not piece:
                 continue
             sent += len(piece)

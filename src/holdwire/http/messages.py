@@ -83,6 +83,10 @@ class BodySource(Protocol):
         """The pieces, from the beginning."""
         ...
 
+    async def aclose(self) -> None:
+        """No more of it is wanted, or all of it was produced: what produces it cleans up, where it was begun."""
+        ...
+
 
 class Request:
     """One logical request, the same through all its attempts.

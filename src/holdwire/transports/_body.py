@@ -6,27 +6,40 @@ it stopped would send a truncated copy. Not responsible for sending.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 __all__ = ["StreamedBody", "body_of"]
 
+_WRAPPER: Final = "AsyncIteratorByteStream"
+"""What a family makes of a caller's asynchronous iterable."""
+
 
 class StreamedBody:
     """See the module."""
 
-    __slots__ = ("_stream", "replayable", "started")
+    __slots__ = ("_pieces", "_stream", "replayable", "started")
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._pieces: Any = None
         self.replayable = _replayable(stream)
         self.started = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         self.started = True
-        return aiter(self._stream)
+        self._pieces = pieces = aiter(self._stream)
+        return pieces
+
+    async def aclose(self) -> None:
+        """Close the family's generator and the one of the caller that it wraps, which it leaves as it is."""
+        given = getattr(self._stream, "_stream", None) if type(self._stream).__name__ == _WRAPPER else None
+        for pieces in (self._pieces, given):
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
 
 
 def body_of(stream: Any, byte_stream: type[Any]) -> bytes | StreamedBody:
