@@ -29,6 +29,7 @@ from holdwire.net.dial import substitute_sockets
 from holdwire.policy.phase import Delivery
 from holdwire.policy.retry import Evidence
 from holdwire.retrying import RetryPolicy
+from holdwire.transports._body import StreamedBody
 
 from .kernel import Kernel
 from .origin import Origin, request_body
@@ -89,22 +90,9 @@ class Result:
     violations: list[Violation] = field(default_factory=list[Violation])
 
 
-class _Pieces:
-    """A body in pieces that cannot be produced again."""
-
-    replayable = False
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.started = False
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._iterate()
-
-    async def _iterate(self) -> AsyncIterator[bytes]:
-        self.started = True
-        for start in range(0, len(self._data), 7_000):
-            yield self._data[start : start + 7_000]
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 7_000):
+        yield data[start : start + 7_000]
 
 
 @dataclass(slots=True)
@@ -221,7 +209,7 @@ class Player:
             ADDRESS,
             ask.name.encode(),
             headers,
-            _Pieces(upload) if ask.streamed else upload,
+            StreamedBody(_pieces(upload)) if ask.streamed else upload,
             timeouts=Timeouts(connect=timeout, read=timeout, write=timeout, pool=timeout),
             marked=ask.marked,
             deadline=None if ask.deadline is None else fate.began + ask.deadline,

@@ -542,6 +542,16 @@ async def test_draining_serves_who_already_waits_and_may_be_asked_for_twice() ->
     assert bench.pool.size == 0
 
 
+async def test_a_drain_that_is_given_up_lets_requests_in_again() -> None:
+    bench = Bench()
+    held = await bench.acquire()
+    with anyio.move_on_after(0.01) as scope:
+        await bench.pool.drain()
+    assert scope.cancelled_caught
+    held.done()
+    assert await bench.acquire() is held
+
+
 async def test_who_waited_for_a_connection_that_cannot_be_shared_gets_the_place_of_an_idle_one() -> None:
     bench = Bench(max_connections=2)
     (await bench.acquire(A)).done()

@@ -104,8 +104,9 @@ class Pool:
         self._beyond_limit = anyio.Lock()
         self._promised: dict[Request, HttpConnection] = {}
         self._sweeper: TimerHandle | None = None
-        self._closed = self._draining = False
-        self._drained: list[Signal] = []
+        self._closed = False
+        self._drains: list[Signal] = []
+        """Those that wait for the last request to end; as long as there are any no further ones are taken."""
         self.on_busy: Callable[[], None] | None = None
         """Told when a request takes a connection; set by who watches the paths."""
         self.on_close: Callable[[], None] | None = None
@@ -130,7 +131,7 @@ class Pool:
             ClosedError: The pool was closed.
             ConnectFailed, ProxyError: None could be opened.
         """
-        if self._closed or self._draining:
+        if self._closed or self._drains:
             raise ClosedError("the transport was closed; make a new client")
         if self.on_busy is not None:
             self.on_busy()
@@ -241,7 +242,7 @@ class Pool:
         self._count -= 1
         self._serve()
         if not self._count:
-            for signal in self._drained:
+            for signal in self._drains:
                 signal.set()
 
     async def _wait(
@@ -453,7 +454,7 @@ class Pool:
         self._offer(connection)
 
     def _rest(self, connection: HttpConnection, state: OriginState) -> None:
-        if self._draining:
+        if self._drains:
             connection.end(CloseReason.ACLOSE)
             return
         if connection in self.idle:
@@ -560,15 +561,17 @@ class Pool:
                     waiter.signal.set()
 
     async def drain(self) -> None:
-        """Take no more requests, wait until those in progress are over, then close."""
+        """Take no more requests, wait until those in progress are over, then close; cancelled, go on as before."""
         if self._closed:
             return
-        self._draining = True
-        self.close_idle(CloseReason.ACLOSE)
-        if self._count:
-            signal = self.runtime.signal()
-            self._drained.append(signal)
-            await signal.wait(None)
+        signal = self.runtime.signal()
+        self._drains.append(signal)
+        try:
+            self.close_idle(CloseReason.ACLOSE)
+            if self._count:
+                await signal.wait(None)
+        finally:
+            self._drains.remove(signal)
         self.close()
 
     # --- being looked at ---

@@ -25,14 +25,14 @@ class StreamedBody:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._pieces: Any = None
+        self._pieces: AsyncIterator[bytes] | None = None
         self.replayable = _replayable(stream)
         self.started = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         self.started = True
-        self._pieces = pieces = aiter(self._stream)
-        return pieces
+        self._pieces = aiter(self._stream)
+        return self._pieces
 
     async def aclose(self) -> None:
         """Close the family's generator and the one of the caller that it wraps, which it leaves as it is."""

@@ -142,7 +142,10 @@ class Resilient:
         """For the type of a context manager only: entering refuses."""
 
     async def drain(self) -> None:
-        """Take no more requests, wait for those in progress in this loop, then close every connection."""
+        """Take no more requests, wait for those in progress in this loop, then close every connection.
+
+        A drain that is cancelled closes nothing that is in use, and requests are taken again: call ``aclose`` then.
+        """
         if isinstance(self._pool, Adapter):
             await self._client.drain()
         else:
