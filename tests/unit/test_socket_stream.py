@@ -14,7 +14,8 @@ from holdwire.net.dial import dial_unix
 from holdwire.net.wire import Look
 from holdwire.policy.kind import Kind
 from holdwire.policy.phase import Phase
-from tests.net_helpers import clean_runtime, reset, stream_pair
+from tests.conformance.checks import assert_yields
+from tests.net_helpers import clean_runtime, reset, stream_pair, until_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,46 @@ if TYPE_CHECKING:
 __all__ = ["clean_runtime", "stream_pair"]
 
 pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
+
+
+class TestFairness:
+    async def test_who_only_sends_lets_other_tasks_run_each_time(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, _ = stream_pair()
+        await assert_yields(stream.send(b"1"))
+        await assert_yields(stream.send(b"2"))
+
+    async def test_an_answer_to_what_was_waited_for_leaves_at_once_and_the_next_message_does_not(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]], anyio_backend_name: str
+    ) -> None:
+        stream, peer = stream_pair()
+        async with anyio.create_task_group() as group:
+            group.start_soon(stream.receive)
+            await until_blocked()
+            peer.send(b"ping")
+        answer = stream.send(b"pong")
+        if anyio_backend_name == "trio":  # whose rule is stricter
+            await assert_yields(answer)
+        else:
+            with pytest.raises(StopIteration):
+                answer.send(None)
+        assert peer.recv(10) == b"pong"
+        await assert_yields(stream.send(b"more"))
+
+    async def test_a_cancelled_answer_is_not_sent(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        async with anyio.create_task_group() as group:
+            group.start_soon(stream.receive)
+            await until_blocked()
+            peer.send(b"ping")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await stream.send(b"pong")
+        assert scope.cancelled_caught
+        assert not stream.bytes_out
 
 
 class TestTimeLimits:

@@ -15,11 +15,11 @@ import trio
 from anyio import BusyResourceError, ClosedResourceError, EndOfStream
 
 from holdwire.errors import ClosedError, ConnectionLost, DeadlineExceeded
+from holdwire.net.turn import Turn
 from holdwire.net.wire import Look
 from holdwire.policy.kind import Kind
 from holdwire.testing.certificates import self_signed
 from holdwire.testing.streams import faulty_stream_pair
-from holdwire.tls._turn import Turn
 from tests.net_helpers import clean_runtime, until_blocked
 from tests.tls_helpers import VERSIONS, Contexts, secure, socket_streams
 

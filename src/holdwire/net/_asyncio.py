@@ -303,6 +303,7 @@ class AsyncioRuntime(Runtime):
     __slots__ = ("_tasks", "errors", "loop")
 
     backend: ClassVar[str] = "asyncio"
+    every_call_yields: ClassVar[bool] = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()

@@ -194,6 +194,7 @@ class TrioRuntime(Runtime):
     __slots__ = ("_epoll", "_heap", "_order", "_over", "_timer_scope", "_timers", "_watchers", "token")
 
     backend: ClassVar[str] = "trio"
+    every_call_yields: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()

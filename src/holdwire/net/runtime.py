@@ -155,6 +155,8 @@ class Runtime(abc.ABC):
     __slots__ = ("__weakref__", "_generation", "buffer")
 
     backend: ClassVar[str]
+    every_call_yields: ClassVar[bool]
+    """Whether the rule is that no call ever returns without letting others run: trio's is, asyncio's is not."""
 
     def __init__(self) -> None:
         self._generation = _Generation.value

@@ -5,7 +5,8 @@ Two levels, one object:
 * ``read`` and ``write`` are for holdwire's own protocol code. They take time limits, raise holdwire's errors, and do
   not yield when there is no need: no checkpoint, no cancel scope, no lock on the happy path.
 * ``receive``, ``send``, ``send_eof`` and ``aclose`` are anyio's contract: a checkpoint at least once a call, one task
-  for each direction (BusyResourceError for the second, without damage), EndOfStream at the end.
+  for each direction (BusyResourceError for the second, without damage), EndOfStream at the end. But on asyncio a send
+  that follows a wait on the same stream only looks for a cancellation: who asks and waits starves nobody.
 
 Invariants: the first failure is latched and every later use raises it again (a fresh exception, the same record);
 ``close`` and ``abort`` never block, and may be called at any time, any number of times.
@@ -24,6 +25,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if
 
 from ..errors import ClosedError, ConnectionLost
 from ..policy.flight import Flight
+from .runtime import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +75,9 @@ class Wire(ByteStream):
 
     def __init__(self) -> None:
         self._disused = False
+        self._always_yields = current().every_call_yields
+        self._waits_before = 0
+        """How often a task had waited here when the last send was over."""
         self.flight = Flight()
         self._receiving = ResourceGuard("reading from")
         self._sending = ResourceGuard("writing to")
@@ -232,8 +237,9 @@ class Wire(ByteStream):
                 except ConnectionLost:
                     self._check_in_use()
                     raise
-            if self.wait_count == waits:
+            if self.wait_count == waits and (waits == self._waits_before or self._always_yields):
                 await cancel_shielded_checkpoint()
+            self._waits_before = self.wait_count
 
     async def send_eof(self) -> None:
         """As ``anyio.abc.ByteStream.send_eof``; may be called again."""

@@ -16,13 +16,13 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from anyio import ResourceGuard
 from anyio.abc import ByteStream
 
 from ..errors import ClosedError, ConnectionLost, HoldwireError
 from ..events import CloseReason, ConnectionClosed, FailureRecorded
 from ..net.runtime import current
+from ..net.turn import Turn
 from ..policy.fate import Fate, fate_of
 from .heartbeat import Beat
 from .slow_peer import SlowPeer
@@ -62,7 +62,8 @@ class Stream(ByteStream):
         self._context = context
         self._runtime = current()
         self._sending = ResourceGuard("writing to")
-        self._lock: anyio.Lock | None = None
+        self._turn = Turn()
+        """Held by who sends: a message, or what is left of one."""
         self._reading = False
         self._rest = b""
         self._failure_told = False
@@ -106,14 +107,22 @@ class Stream(ByteStream):
             anyio.BusyResourceError, ClosedError: As anyio has it.
         """
         with self._sending:
-            async with self._turn():
-                await self._send_rest()
+            turn = self._turn
+            if turn.held:
+                await turn.acquire(None)
+            else:
+                turn.held = True
+            try:
+                if self._rest:
+                    await self._send_rest()
                 await self._send_whole(item)
+            finally:
+                turn.release()
 
     async def send_eof(self) -> None:
         """As ``anyio.abc.ByteStream.send_eof``."""
         with self._sending:
-            async with self._turn():
+            async with self._turn:
                 await self._send_rest()
                 await self._wire.send_eof()
 
@@ -135,13 +144,6 @@ class Stream(ByteStream):
 
     # --- sending ---
 
-    def _turn(self) -> anyio.Lock:
-        if self._slow_peer is not None:
-            self._slow_peer.watch()
-        if self._lock is None:
-            self._lock = anyio.Lock(fast_acquire=True)
-        return self._lock
-
     async def _send_rest(self) -> None:
         if self._rest:
             rest, self._rest = self._rest, b""
@@ -151,6 +153,8 @@ class Stream(ByteStream):
         wire = self._wire
         taken, on_wire = self._taken(), wire.bytes_out
         in_use = not self._end_told
+        if self._slow_peer is not None:
+            self._slow_peer.watch()
         try:
             await wire.send(item)
         except (ConnectionLost, ClosedError) as exc:
@@ -175,7 +179,7 @@ class Stream(ByteStream):
     @property
     def is_writing(self) -> bool:
         """Whether a message is being sent."""
-        return self._lock is not None and self._lock.locked()
+        return self._turn.held
 
     def try_probe(self, item: bytes) -> bool:
         """Send ``item`` without waiting, unless a message is on its way; whether it left."""
@@ -195,13 +199,15 @@ class Stream(ByteStream):
 
     async def _finish_probe(self) -> None:
         with contextlib.suppress(HoldwireError):  # latched, or the stream is closed
-            async with self._turn():
+            async with self._turn:
+                if self._slow_peer is not None:
+                    self._slow_peer.watch()
                 await self._send_rest()
                 await self._wire.write(b"")  # TLS: the ciphertext that is left
 
     async def send_probe(self, item: bytes, /) -> None:
         """Send ``item`` when no message is on its way."""
-        async with self._turn():
+        async with self._turn:
             await self._send_rest()
             await self._send_whole(item)
 

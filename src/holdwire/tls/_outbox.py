@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import DeadlineExceeded
 from ..net.stream import SocketStream
+from ..net.turn import Turn
 from ._deadline import time_left
-from ._turn import Turn
 from .foreign import ForeignWire
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from anyio.lowlevel import checkpoint
 
 from ..errors import ClosedError, ConnectFailed, ConnectionLost, DeadlineExceeded, HoldwireError
 from ..net.stream import SocketStream
+from ..net.turn import Turn
 from ..net.wire import CLOSED_MESSAGE, FINISHED_MESSAGE, Look, Wire
 from ..policy import diagnosis
 from ..policy.flight import Mark
@@ -37,7 +38,6 @@ from ..policy.phase import Phase
 from ._attributes import tls_attributes
 from ._deadline import deadline_after, time_left
 from ._outbox import Outbox
-from ._turn import Turn
 from .context import make_engine
 from .engine import Step, TlsFailure
 from .foreign import ForeignWire

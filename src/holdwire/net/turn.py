@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..net.runtime import current
+from .runtime import current
 
 if TYPE_CHECKING:
-    from ..net.runtime import Signal
+    from .runtime import Signal
 
 __all__ = ["Turn"]
 
@@ -49,6 +49,12 @@ class Turn:
             self._queue.popleft().set()
         else:
             self.held = False
+
+    async def __aenter__(self) -> None:
+        await self.acquire(None)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
 
     def _leave(self, mine: Signal) -> None:
         if self._queue is not None and mine in self._queue:
