@@ -354,6 +354,14 @@ def run(function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
     [(step, 0, True) for step in ("ask A", "connected", "ask A, look", "ask A", "finish, dead")],
     {"version": "plain", "max_connections": 1, "max_idle": 1},
 )
+@example(  # the connection that was handed over ends before the request that it was handed to runs
+    [("ask A", 0, True)] * 3 + [("connected", 0, True), ("finish", 0, False), ("lose", 0, False)],
+    {"version": "plain", "max_connections": 1, "max_idle": 0},
+)
+@example(
+    [("ask A", 0, True)] * 3 + [("connected", 0, True), ("finish", 0, False), ("lose", 0, False)],
+    {"version": "2", "max_connections": 1, "max_idle": 0},
+)
 def test_no_sequence_of_events_breaks_a_limit_or_forgets_a_waiter(
     steps: list[tuple[str, int, bool]], limits: dict[str, Any]
 ) -> None:

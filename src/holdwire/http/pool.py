@@ -2,10 +2,11 @@
 
 Theory of operation. Every operation is O(1) in the number of connections and requests. The idle connection that was
 used last is taken first; the oldest is closed when room is needed. Who finds no room waits first in, first out; a
-connection that comes back is handed to the oldest waiter, closed for it if it belongs to another origin. A connection
-that several requests can share (HTTP/2) is offered as long as it has streams to spare. While one to such an origin is
-being opened, or has not said yet how many streams it allows, further requests wait for it; only those that will find
-no stream there open others, so that a burst never opens a crowd.
+connection that comes back is handed to the oldest waiter, closed for it if it belongs to another origin; if it ends
+before that one's task has run, its place is that one's. A connection that several requests can share (HTTP/2) is
+offered as long as it has streams to spare. While one to such an origin is being opened, or has not said yet how many
+streams it allows, further requests wait for it; only those that will find no stream there open others, so that a burst
+never opens a crowd.
 
 Invariants: connections being opened, in use and idle never number more than ``max_connections``, but for one at a time
 that replaces a dead one; there are waiters only when there is no room; a grant that its waiter cannot take any more
@@ -98,6 +99,8 @@ class Pool:
         self._origins = Origins(partial(settle, self))
         self._all: dict[HttpConnection, None] = {}
         self._queue: deque[Waiter] = deque()
+        self._handed: dict[object, Waiter] = {}
+        """Connections that were granted, and to whom, until their tasks run."""
         self._count = 0
         self._evicting = False
         """Whether room is being made: what becomes free is not for those who wait."""
@@ -185,7 +188,7 @@ class Pool:
         If this look finds it dead its place is the caller's, who has waited for it.
         """
         if connection.http_version == "2":  # it has a reader
-            return True
+            return connection.close_reason is None
         self._evicting = True
         try:
             return connection.close_reason is None and (not look or connection.looks_alive())
@@ -261,6 +264,7 @@ class Pool:
         except BaseException:
             self._withdraw(waiter)
             raise
+        self._take_over(waiter)
         if waiter.grant is None:
             self._withdraw(waiter)
         attempt.queued += time.monotonic() - since
@@ -294,6 +298,7 @@ class Pool:
     def _withdraw(self, waiter: Waiter) -> None:
         """The waiter is gone: what it was granted goes to the next one."""
         waiter.settle()
+        self._take_over(waiter)
         grant, waiter.grant = waiter.grant, None
         if grant is CONNECT:
             waiter.state.connecting -= 1
@@ -305,6 +310,11 @@ class Pool:
             self._offer(connection)
         else:
             self.call_for_more(waiter.state)
+
+    def _take_over(self, waiter: Waiter) -> None:
+        """The waiter's task runs: what becomes of its grant is its own business now."""
+        if self._handed.get(waiter.grant) is waiter:
+            del self._handed[waiter.grant]
 
     # --- opening ---
 
@@ -471,6 +481,7 @@ class Pool:
 
     def _grant(self, waiter: Waiter, connection: HttpConnection) -> None:
         connection.reserve()
+        self._handed[connection] = waiter
         self._wake(waiter, connection)
 
     def _wake(self, waiter: Waiter, grant: HttpConnection | object) -> None:
@@ -524,9 +535,16 @@ class Pool:
                 http_version=connection.http_version,
             )
         )
+        handed = self._handed.pop(connection, None)
+        if self._closed or self._count > self._max:
+            handed = None
+        if handed is not None:
+            handed.grant = CONNECT
+            state.connecting += 1
         if not self._closed:
             self.call_for_more(state)
-        self._leave()
+        if handed is None:
+            self._leave()
 
     # --- time ---
 
