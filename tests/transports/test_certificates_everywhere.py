@@ -16,6 +16,7 @@ import trustme
 import holdwire
 from holdwire.policy.kind import Category
 from holdwire.testing import Answer, BlockingChaosProxy, ChaosServer
+from tests.lab import Bench, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -136,6 +137,33 @@ async def test_at_the_second_address_of_a_host_whose_first_refuses(
     async with httpx.AsyncClient(transport=transport, timeout=5) as http:
         with refused(impostor):
             await http.request(method, f"https://localhost:{port}/")
+
+
+async def test_at_the_replacement_of_a_connection_whose_path_drops_packets(
+    client_context: ssl.SSLContext, way: BlockingChaosProxy, honest: ChaosServer, impostor: ChaosServer
+) -> None:
+    seen, responses = Seen(), list[httpx.Response]()
+    async with client(client_context, way, observers=[seen]) as http:
+
+        async def get() -> None:
+            responses.append(await http.get("/again", timeout=20))
+
+        assert (await http.get("/")).status_code == 200
+        (passage,) = way._connections.values()
+        way._tell(passage.faulty.link.black_hole)
+        lead(way, impostor)
+        (connection,) = Bench.pool(http).connections
+        connection.idle_since -= 31  # a path that may have forgotten us is found dead after a second
+        async with anyio.create_task_group() as group:
+            group.start_soon(get)
+            await seen.until(lambda seen: seen.failures)
+            assert not responses
+            way.heal()
+    assert [failure.category for failure in seen.failures] == [Category.CONFIGURATION]
+    assert impostor.accepted
+    assert not impostor.journal.entries("request")
+    assert [response.status_code for response in responses] == [200], "by the connection that could not be replaced"
+    assert honest.ledger.count("/again") == 1
 
 
 async def test_at_the_other_end_of_a_session_that_comes_back(
