@@ -92,8 +92,11 @@ class SessionCache:
             self._entries.popitem(last=False)
 
     def forget(self, key: SessionKey) -> None:
-        """Drop the session of ``key``: a handshake that offered it has failed."""
+        """Drop the session of ``key``: a handshake that offered it has failed, or the server refused it."""
         self._entries.pop(key, None)
+        self._refusals[key] = self._refusals.get(key, 0) + 1
+        if len(self._refusals) > self._size:
+            self._refusals.popitem(last=False)
 
     def keeper(self, key: SessionKey, *, offered: bool, resumed: bool) -> Callable[[ssl.SSLSession], None] | None:
         """What a stream is given as ``on_session`` once its handshake is over: it remembers a session under ``key``.
@@ -105,10 +108,7 @@ class SessionCache:
             if key in self._entries:
                 return None
         elif offered:
-            self._entries.pop(key, None)
-            self._refusals[key] = self._refusals.get(key, 0) + 1
-            if len(self._refusals) > self._size:
-                self._refusals.popitem(last=False)
+            self.forget(key)
         refusals = self._refusals.get(key, 0)
         if refusals >= _REFUSALS:
             self._refusals[key] = refusals + 1
