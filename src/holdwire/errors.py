@@ -32,6 +32,7 @@ __all__ = [
     "ProxyError",
     "RemoteProtocolError",
     "SessionDown",
+    "TransportClosed",
     "UnsupportedProtocol",
     "failure_of",
 ]
@@ -159,6 +160,10 @@ class DeadlineExceeded(HoldwireError, TimeoutError):
 
 class ClosedError(HoldwireError, anyio.ClosedResourceError):
     """The transport, pool or stream was closed by its owner and cannot be used again."""
+
+
+class TransportClosed(ClosedError):
+    """The same, of a transport that was closed before the request came."""
 
 
 def failure_of(exc: object) -> Failure | None:

@@ -407,6 +407,49 @@ async def test_without_async_with_and_many_clients(client: Client, server: Chaos
     await server.until(lambda: server.connections == 0)
 
 
+@pytest.mark.parametrize("closed", ["response", "client"])
+@pytest.mark.parametrize("path", ["/long", "/long-chunked"])
+async def test_who_goes_on_reading_after_another_has_closed_is_told_that_the_body_is_not_whole(
+    client: Client, server: ChaosServer, closed: str, path: str
+) -> None:
+    server.answer("/long", Answer(body=LINES * 100))
+    server.answer("/long-chunked", Answer(body=LINES * 100, framing=Framing.CHUNKED))
+    http = client()
+    request = http.build_request("GET", path)
+    response = await http.send(request, stream=True)
+    pieces = response.aiter_raw()
+    await anext(pieces)
+    await (response if closed == "response" else http).aclose()
+    with pytest.raises(httpx.ReadError):
+        async for _ in pieces:
+            pass
+    await response.aclose()
+    await http.aclose()
+
+
+@pytest.mark.parametrize("waits", ["for the answer", "for a connection"])
+async def test_a_request_whose_client_is_closed_ends_in_an_error_of_the_transport(
+    client: Client, kind: str, server: ChaosServer, waits: str
+) -> None:
+    if (kind, waits) == ("httpx", "for a connection"):
+        pytest.skip("a closed pool of httpcore goes on with those that wait")
+    server.script("response:0 stall=30", path="/held")
+    http = client(limits=httpx.Limits(max_connections=1))
+
+    async def ask(path: str) -> None:
+        with pytest.raises(httpx.ReadError):
+            await http.get(path)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, "/held")
+            await server.until(lambda: server.ledger.count("/held") == 1)
+            if waits == "for a connection":
+                group.start_soon(ask, "/next")
+                await anyio.wait_all_tasks_blocked()
+            await http.aclose()
+
+
 async def test_one_transport_for_the_client_and_its_mounts(server: ChaosServer) -> None:
     transport = holdwire.ResilientTransport(verify=False if server.identity is None else server.client_context())
     async with httpx.AsyncClient(transport=transport, mounts={"all://localhost": transport}) as http:

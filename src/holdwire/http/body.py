@@ -7,23 +7,25 @@ responsible for where the pieces come from, or for what its end means to the con
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from ..errors import HoldwireError
+from ..errors import ClosedError, HoldwireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["Body"]
+__all__ = ["CLOSED_MESSAGE", "Body"]
+
+CLOSED_MESSAGE: Final = "the response or the client was closed while the request was in progress"
 
 
 class Body(abc.ABC):
     """See the module; a ``messages.ResponseBody``."""
 
-    __slots__ = ("_done", "on_end", "translate")
+    __slots__ = ("_done", "_left", "on_end", "translate")
 
     def __init__(self) -> None:
-        self._done = False
+        self._done = self._left = False
         self.on_end: Callable[[BaseException | None], None] | None = None
         self.translate: Callable[[HoldwireError], Exception] | None = None
 
@@ -48,7 +50,7 @@ class Body(abc.ABC):
 
     async def __anext__(self) -> bytes:
         if self._done:
-            raise StopAsyncIteration
+            raise self._over()
         try:
             while (piece := await self._read()) == b"":
                 pass
@@ -67,7 +69,15 @@ class Body(abc.ABC):
 
     async def aclose(self) -> None:
         """Give the connection back, or end it if the body was not read to its end. May be called again."""
+        self._left = self._left or not self._done
         self._end(None)
+
+    def _over(self) -> Exception:
+        """What is raised to who goes on reading: half a body that somebody else has closed is not its end."""
+        if not self._left:
+            return StopAsyncIteration()
+        closed = ClosedError(CLOSED_MESSAGE)
+        return closed if self.translate is None else self.translate(closed)
 
     def _end(self, exc: BaseException | None) -> None:
         if self._done:

@@ -13,7 +13,7 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ClosedError
+from ..errors import TransportClosed
 from ..events import CloseReason, Observers, register_snapshots, register_stats
 from ..net.dial import AddressMemory
 from ..net.runtime import current
@@ -98,7 +98,7 @@ class HttpClient:
         """To be awaited: the answer to ``request``; see ``Exchange.send``.
 
         Raises:
-            ClosedError: The transport was closed.
+            TransportClosed: The transport was closed.
         """
         lane = self._lane
         if lane is None or not lane.runtime.is_current():
@@ -137,7 +137,7 @@ class HttpClient:
     def _find_lane(self) -> _Lane:
         if self._closed:
             message = "the transport was closed and cannot be used again; make a new client, or enter this one anew"
-            raise ClosedError(message)
+            raise TransportClosed(message)
         runtime = current()
         with self._lock:
             for key, lane in list(self._lanes.items()):

@@ -18,6 +18,7 @@ from ..policy.kind import Category, Kind
 from ..policy.outcome import Http2Signal
 from ..policy.phase import Sent
 from ..policy.tcp_info import TcpState
+from .body import CLOSED_MESSAGE
 
 if TYPE_CHECKING:
     from ..policy.diagnosis import Facts
@@ -120,7 +121,7 @@ def severed_error(
 ) -> HoldwireError:
     """The connection ended under the stream, by ``failure``; without one by its owner's wish."""
     if failure is None:
-        return ClosedError("the connection was closed by its owner while the request was in progress")
+        return ClosedError(CLOSED_MESSAGE)
     failure = evident(stream, failure.evolve(phase=stream.phase), outbox)
     if failure.kind is Kind.HEARTBEAT_LOST:
         return HeartbeatLost(failure=failure)

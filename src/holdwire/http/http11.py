@@ -15,7 +15,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ConnectionLost, DeadlineExceeded, HoldwireError, LocalProtocolError, RemoteProtocolError
+from ..errors import (
+    ClosedError,
+    ConnectionLost,
+    DeadlineExceeded,
+    HoldwireError,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from ..events import CloseReason
 from ..policy import diagnosis
 from ..policy.evidence import delivery, fin_before_write
@@ -23,7 +30,7 @@ from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase, Sent
 from ..policy.tcp_info import TcpState
-from .body import Body
+from .body import CLOSED_MESSAGE, Body
 from .connection import Attempt, HttpConnection
 from .head import length_message
 from .messages import Response
@@ -185,6 +192,8 @@ class Http11Connection(HttpConnection):
         except ConnectionLost as lost:
             self._current().write_failure = lost.failure
             self._upload_cut = True  # an answer that came before the reset is still readable: look there first
+        except ClosedError:
+            raise ClosedError(CLOSED_MESSAGE) from None
 
     async def _early_answer(self, request: Request) -> bool:
         """Input arrived while the request was being written: whether it is the final response's head."""
@@ -223,6 +232,8 @@ class Http11Connection(HttpConnection):
                 self._eof_lost = lost
                 return b""
             raise
+        except ClosedError:
+            raise ClosedError(CLOSED_MESSAGE) from None
 
     def _feed(self, data: bytes) -> None:
         try:

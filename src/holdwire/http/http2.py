@@ -25,12 +25,13 @@ from ..errors import ClosedError, DeadlineExceeded, HoldwireError, RemoteProtoco
 from ..events import CloseReason
 from ..net.runtime import current
 from ..net.stream import SocketStream
-from ..net.wire import CLOSED_MESSAGE, Look
+from ..net.wire import Look
 from ..policy import diagnosis
 from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase
 from ..tls.stream import TLSStream
+from .body import CLOSED_MESSAGE
 from .connection import Attempt, HttpConnection
 from .h2_fates import severed_error, timed_out
 from .h2_head import request_fields

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
-from ..errors import ClosedError, ConnectFailed, DeadlineExceeded
+from ..errors import ClosedError, ConnectFailed, DeadlineExceeded, TransportClosed
 from ..events import CloseReason, ConnectionClosed, PoolWaited
 from ..net.runtime import current
 from ..policy import diagnosis
@@ -135,7 +135,7 @@ class Pool:
             ConnectFailed, ProxyError: None could be opened.
         """
         if self._closed or self._drains:
-            raise ClosedError("the transport was closed; make a new client")
+            raise TransportClosed("the transport was closed; make a new client")
         if self.on_busy is not None:
             self.on_busy()
         request = attempt.request

@@ -386,6 +386,7 @@ class SocketStream(Wire):
         if self._closed:
             return
         self._closed = True
+        self._carry = b""
         self._channel.detach()
         # another holder of the descriptor would keep the connection open after our close
         if (self.failure is None and not self._eof) or self._is_shared:
@@ -417,6 +418,7 @@ class SocketStream(Wire):
         if self._closed:
             return
         self._closed = True
+        self._carry = b""
         self._channel.detach()
         reset(self._sock, shared=self._is_shared)
         self._sock.close()
@@ -424,6 +426,7 @@ class SocketStream(Wire):
     def drop(self) -> None:
         if not self._closed:
             self._closed = True
+            self._carry = b""
             self._sock.close()
 
     # --- attributes ---

@@ -18,6 +18,7 @@ from ..errors import (
     LocalProtocolError,
     ProxyError,
     RemoteProtocolError,
+    TransportClosed,
     UnsupportedProtocol,
 )
 
@@ -35,6 +36,7 @@ _CLASSES: Final[tuple[tuple[type[HoldwireError], str], ...]] = (
     (ConnectFailed, "ConnectError"),
     (ProxyError, "ProxyError"),
     (ConnectionLost, "ReadError"),
+    (ClosedError, "ReadError"),
     (RemoteProtocolError, "RemoteProtocolError"),
     (LocalProtocolError, "LocalProtocolError"),
     (UnsupportedProtocol, "UnsupportedProtocol"),
@@ -143,7 +145,7 @@ class Family:
         """The client's exception, made as the inherited method makes it: of the core's, which is made of ours."""
         translated = self.translate(exc)
         translated.__cause__ = exc
-        if isinstance(exc, ClosedError):
+        if isinstance(exc, TransportClosed):
             return translated
         surfaced: Exception = getattr(self._module, type(translated).__name__)(str(translated))
         surfaced.__cause__ = translated
@@ -155,7 +157,7 @@ class Family:
 
         What surfaces as ``httpx.ReadError`` has this one as its ``__cause__``, and ours behind that.
         """
-        if isinstance(exc, ClosedError):
+        if isinstance(exc, TransportClosed):
             return RuntimeError(str(exc))
         if isinstance(exc, DeadlineExceeded):
             name = _TIMEOUTS.get(exc.limit, "ReadTimeout")
