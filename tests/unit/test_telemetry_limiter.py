@@ -87,9 +87,9 @@ def test_the_201st_origin_and_all_later_ones_are_other() -> None:
     for number in range(MAX_ORIGINS):
         assert origins.attributes(f"h{number}", 80) == {"server.address": f"h{number}", "server.port": 80}
     assert origins.attributes("late", 80) == {"server.address": OTHER}
-    assert origins.name("late", 80) == OTHER
+    assert origins.pair("late", 80) == (OTHER, None)
     assert origins.attributes("h0", 81) == {"server.address": OTHER}
-    assert origins.name("h0", 80) == "h0:80"
+    assert origins.pair("h0", 80) == ("h0", 80)
 
 
 def test_no_host_has_no_attributes() -> None:

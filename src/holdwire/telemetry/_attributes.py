@@ -1,113 +1,35 @@
-"""From a ``Failure`` to the attributes of its span, by tables. What is unknown or zero is left out.
+"""From a ``Failure`` to the attributes of its span, name by name. What is unknown or zero is left out.
 
 Never a URL, header, credential or payload: only the fields named here are read, and none of them is free text of a
-peer or a caller. Private to ``telemetry``.
+peer or a caller. Written out as displays, because a failure has fifty attributes and little time. Private to
+``telemetry``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from ..events import FailureRecorded
+from ..policy.failure import Failure, TlsDetail
 from ..policy.flight import narrate
+from ..policy.kind import Category, Kind
+from ..policy.phase import Phase
+from ..policy.tcp_info import TcpInfo, TcpState
 from .words import STATES, decision, envoy_flag
 
 if TYPE_CHECKING:
-    from ..events import FailureRecorded
-    from ..policy.failure import Failure, TlsDetail
-    from ..policy.tcp_info import TcpInfo
+    import enum
 
 __all__ = ["FAILURE_ATTRIBUTES", "Attributes", "failure_attributes", "hashed"]
 
 Attributes: TypeAlias = dict[str, str | int | float]
+_Found: TypeAlias = dict[str, str | int | float | None]
 
-
-def _reader(table: tuple[tuple[str, str], ...]) -> tuple[tuple[str, ...], attrgetter[tuple[Any, ...]]]:
-    """The names of ``table``, and what reads all its fields in one step."""
-    return tuple(name for name, _ in table), attrgetter(*[field for _, field in table])
-
-
-_PLAIN: Final[tuple[tuple[str, str], ...]] = (
-    ("holdwire.syscall", "syscall"),
-    ("holdwire.errno.number", "errno"),
-    ("holdwire.errno.name", "errno_name"),
-    ("server.address", "host"),
-    ("server.port", "port"),
-    ("network.peer.port", "peer_port"),
-    ("network.local.port", "local_port"),
-    ("holdwire.connection.id", "connection_id"),
-    ("holdwire.connection.age", "age"),
-    ("holdwire.connection.idle", "idle"),
-)
-"""Left out if None. An errno of 0 stays: it is an end of file without an errno."""
-_ENUMS: Final[tuple[tuple[str, str], ...]] = (
-    ("error.type", "kind"),
-    ("holdwire.phase", "phase"),
-    ("holdwire.fault_side", "fault_side"),
-    ("holdwire.cause.confidence", "confidence"),
-    ("holdwire.request.sent", "sent"),
-    ("holdwire.request.delivery", "delivery"),
-)
-_NOT_ZERO: Final[tuple[tuple[str, str], ...]] = (
-    ("holdwire.cause", "cause"),
-    ("holdwire.remedy", "remedy"),
-    ("holdwire.connection.requests", "requests"),
-    ("holdwire.request.fin_before_write", "fin_before_write"),
-    ("holdwire.request.discarded", "discarded"),
-    ("holdwire.tcp.outq", "outq"),
-)
-_TCP: Final[tuple[tuple[str, str], ...]] = (
-    ("holdwire.tcp.bytes_acked", "bytes_acked"),
-    ("holdwire.tcp.bytes_sent", "bytes_sent"),
-    ("holdwire.tcp.unacked", "unacked"),
-    ("holdwire.tcp.notsent", "notsent_bytes"),
-    ("holdwire.tcp.retransmits", "retransmits"),
-    ("holdwire.tcp.total_retrans", "total_retrans"),
-    ("holdwire.tcp.total_rto", "total_rto"),
-    ("holdwire.tcp.rto", "rto"),
-    ("holdwire.tcp.rtt", "rtt"),
-    ("holdwire.tcp.min_rtt", "min_rtt"),
-    ("holdwire.tcp.total_rto_time", "total_rto_time"),
-    ("holdwire.tcp.last_data_recv", "last_data_recv"),
-    ("holdwire.tcp.last_ack_recv", "last_ack_recv"),
-    ("holdwire.tcp.pmtu", "pmtu"),
-    ("holdwire.tcp.snd_mss", "snd_mss"),
-)
-_TLS: Final[tuple[tuple[str, str], ...]] = (
-    ("holdwire.ssl.error", "error"),
-    ("holdwire.ssl.reason", "reason"),
-    ("holdwire.tls.alert.code", "alert"),
-    ("holdwire.tls.alert.name", "alert_name"),
-    ("holdwire.tls.alert.direction", "alert_direction"),
-    ("holdwire.tls.close_notify", "close_notify"),
-)
-_COMPUTED: Final = (
-    "holdwire.connection.flight",
-    "holdwire.envoy_flag",
-    "holdwire.idle_deaths",
-    "holdwire.retry.decision",
-    "holdwire.retry.reason",
-    "holdwire.retry.safe",
-    "holdwire.silence",
-    "holdwire.suppressed",
-    "http.request.resend_count",
-    "network.connection.state",
-    "network.peer.address",
-    "network.transport",
-    "network.type",
-)
-FAILURE_ATTRIBUTES: Final = frozenset(
-    name for table in (_PLAIN, _ENUMS, _NOT_ZERO, _TCP, _TLS) for name, _ in table
-) | frozenset(_COMPUTED)
-"""Every attribute that a failure span can have."""
-_ENUM_NAMES, _enums = _reader(_ENUMS)
-_PLAIN_NAMES, _plain = _reader(_PLAIN)
-_NOT_ZERO_NAMES, _not_zero = _reader(_NOT_ZERO)
-_TCP_NAMES, _tcp = _reader(_TCP)
-_TLS_NAMES, _tls = _reader(_TLS)
-_MOMENTS: Final = 8
-"""The last moments of a flight that a span shows; the note on the exception has all of them."""
+_NOTHING: Final[_Found] = {}
+_MOMENTS: Final = 6
+"""The last moments of a flight that a span shows: a connection from its start to its second request. The note on the
+exception has all of them."""
 _LEAST_SILENCE: Final = 0.001
 """Below a millisecond of silence there was none, within the precision of the clocks involved."""
 
@@ -115,25 +37,15 @@ _LEAST_SILENCE: Final = 0.001
 def failure_attributes(event: FailureRecorded, held: int, peer_hash_key: bytes | None = None) -> Attributes:
     """The attributes of a failure's span. ``held``: how many similar ones were held back before it."""
     failure = event.failure
-    values: Attributes = {}
-    for name, value in zip(_ENUM_NAMES, _enums(failure), strict=True):
-        if value is not None:
-            values[name] = str.__str__(value)  # a plain string, and cheaper than .value
-    for name, value in zip(_PLAIN_NAMES, _plain(failure), strict=True):
-        if value is not None:
-            values[name] = value
-    for name, value in zip(_NOT_ZERO_NAMES, _not_zero(failure), strict=True):
-        if value:
-            values[name] = value
-    _add_network(values, failure, peer_hash_key)
-    if failure.tcp is not None:
-        _add_tcp(values, failure.tcp)
-    if failure.tls is not None:
-        _add_tls(values, failure.tls)
-    if failure.flight:
-        values["holdwire.connection.flight"] = narrate(failure.flight[-_MOMENTS:])
-    _add_event(values, event, held)
-    return values
+    found: Any = {
+        **_of_failure(failure, peer_hash_key),
+        **(_NOTHING if failure.tcp is None else _of_tcp(failure.tcp)),
+        **(_NOTHING if failure.tls is None else _of_tls(failure.tls)),
+        **_of_event(event, held),
+    }
+    for name in [name for name, value in found.items() if value is None]:  # half the time of a second dictionary
+        del found[name]
+    return cast("Attributes", found)
 
 
 def hashed(address: str, key: bytes) -> str:
@@ -141,47 +53,101 @@ def hashed(address: str, key: bytes) -> str:
     return hashlib.blake2b(address.encode(), digest_size=8, key=key).hexdigest()
 
 
-def _add_network(values: Attributes, failure: Failure, peer_hash_key: bytes | None) -> None:
-    if failure.peer:
-        values["network.peer.address"] = failure.peer if peer_hash_key is None else hashed(failure.peer, peer_hash_key)
-    if failure.network_type == "unix":
-        values["network.transport"] = "unix"
-    elif failure.network_type:
-        values["network.transport"] = "tcp"
-        values["network.type"] = failure.network_type
+def _plain(value: enum.StrEnum | None) -> str | None:
+    """A plain string, as exporters like it, and cheaper than ``.value``."""
+    return None if value is None else str.__str__(value)
 
 
-def _add_tcp(values: Attributes, tcp: TcpInfo) -> None:
-    state = STATES[tcp.state]
-    if state is not None:
-        values["network.connection.state"] = state
-    for name, value in zip(_TCP_NAMES, _tcp(tcp), strict=True):
-        if value:
-            values[name] = value
+def _of_failure(failure: Failure, peer_hash_key: bytes | None) -> _Found:
+    """An errno of 0 stays: it is an end of file without an errno."""
+    peer, network = failure.peer or None, failure.network_type or None
+    return {
+        "error.type": str.__str__(failure.kind),
+        "holdwire.phase": str.__str__(failure.phase),
+        "holdwire.syscall": failure.syscall,
+        "holdwire.errno.number": failure.errno,
+        "holdwire.errno.name": failure.errno_name,
+        "holdwire.cause": failure.cause or None,
+        "holdwire.cause.confidence": str.__str__(failure.confidence),
+        "holdwire.remedy": failure.remedy or None,
+        "holdwire.fault_side": str.__str__(failure.fault_side),
+        "holdwire.envoy_flag": envoy_flag(failure.kind, failure.phase),
+        "holdwire.request.sent": _plain(failure.sent),
+        "holdwire.request.delivery": _plain(failure.delivery),
+        "holdwire.request.fin_before_write": failure.fin_before_write or None,
+        "holdwire.request.discarded": failure.discarded or None,
+        "server.address": failure.host,
+        "server.port": failure.port,
+        "network.peer.address": peer if peer is None or peer_hash_key is None else hashed(peer, peer_hash_key),
+        "network.peer.port": failure.peer_port,
+        "network.local.port": failure.local_port,
+        "network.transport": None if network is None else "unix" if network == "unix" else "tcp",
+        "network.type": None if network == "unix" else network,
+        "holdwire.connection.id": failure.connection_id,
+        "holdwire.connection.age": failure.age,
+        "holdwire.connection.idle": failure.idle,
+        "holdwire.connection.requests": failure.requests or None,
+        "holdwire.connection.flight": narrate(failure.flight[-_MOMENTS:]) or None,
+        "holdwire.tcp.outq": failure.outq or None,
+    }
 
 
-def _add_tls(values: Attributes, tls: TlsDetail) -> None:
-    for name, value in zip(_TLS_NAMES, _tls(tls), strict=True):
-        if value is not None:
-            values[name] = value
+def _of_tcp(tcp: TcpInfo) -> _Found:
+    return {
+        "network.connection.state": STATES[tcp.state],
+        "holdwire.tcp.bytes_acked": tcp.bytes_acked or None,
+        "holdwire.tcp.bytes_sent": tcp.bytes_sent or None,
+        "holdwire.tcp.unacked": tcp.unacked or None,
+        "holdwire.tcp.notsent": tcp.notsent_bytes or None,
+        "holdwire.tcp.retransmits": tcp.retransmits or None,
+        "holdwire.tcp.total_retrans": tcp.total_retrans or None,
+        "holdwire.tcp.total_rto": tcp.total_rto or None,
+        "holdwire.tcp.rto": tcp.rto or None,
+        "holdwire.tcp.rtt": tcp.rtt or None,
+        "holdwire.tcp.min_rtt": tcp.min_rtt or None,
+        "holdwire.tcp.total_rto_time": tcp.total_rto_time or None,
+        "holdwire.tcp.last_data_recv": tcp.last_data_recv or None,
+        "holdwire.tcp.last_ack_recv": tcp.last_ack_recv or None,
+        "holdwire.tcp.pmtu": tcp.pmtu or None,
+        "holdwire.tcp.snd_mss": tcp.snd_mss or None,
+    }
 
 
-def _add_event(values: Attributes, event: FailureRecorded, held: int) -> None:
-    failure = event.failure
-    flag = envoy_flag(failure.kind, failure.phase)
-    if flag is not None:
-        values["holdwire.envoy_flag"] = flag
-    values["holdwire.retry.decision"] = decision(event.verdict)
-    if event.verdict is not None:
-        values["holdwire.retry.reason"] = event.verdict.reason
-        values["holdwire.retry.safe"] = event.verdict.safe_to_retry
-    if event.attempt > 1:
-        values["http.request.resend_count"] = event.attempt - 1
-    if event.deaths > 1:
-        values["holdwire.idle_deaths"] = event.deaths
-    if held:
-        values["holdwire.suppressed"] = held
+def _of_tls(tls: TlsDetail) -> _Found:
+    return {
+        "holdwire.ssl.error": tls.error,
+        "holdwire.ssl.reason": tls.reason,
+        "holdwire.tls.alert.code": tls.alert,
+        "holdwire.tls.alert.name": tls.alert_name,
+        "holdwire.tls.alert.direction": tls.alert_direction,
+        "holdwire.tls.close_notify": tls.close_notify,
+    }
+
+
+def _of_event(event: FailureRecorded, held: int) -> _Found:
+    failure, verdict = event.failure, event.verdict
+    silence = 0.0
     if failure.idle is not None and failure.at:
         silence = event.began / 1e9 - (failure.at - failure.idle)
-        if silence >= _LEAST_SILENCE:
-            values["holdwire.silence"] = int(silence * 1e6) / 1e6  # round() takes ten times as long
+    return {
+        "holdwire.retry.decision": decision(verdict),
+        "holdwire.retry.reason": None if verdict is None else verdict.reason,
+        "holdwire.retry.safe": None if verdict is None else verdict.safe_to_retry,
+        "http.request.resend_count": event.attempt - 1 or None,
+        "holdwire.idle_deaths": event.deaths if event.deaths > 1 else None,
+        "holdwire.suppressed": held or None,
+        # round() takes ten times as long
+        "holdwire.silence": int(silence * 1e6) / 1e6 if silence >= _LEAST_SILENCE else None,
+    }
+
+
+_BLANK: Final = Failure(kind=Kind.OTHER, category=Category.UNKNOWN, phase=Phase.CONNECT)
+FAILURE_ATTRIBUTES: Final = frozenset(
+    {
+        *_of_failure(_BLANK, None),
+        *_of_tcp(TcpInfo(state=TcpState.UNKNOWN)),
+        *_of_tls(TlsDetail()),
+        *_of_event(FailureRecorded(failure=_BLANK, began=0, ended=0), 0),
+    }
+)
+"""Every attribute that a failure span can have."""

@@ -5,7 +5,7 @@ Not responsible for saving it: events carry it. Private to ``telemetry``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel
 from opentelemetry import trace
@@ -21,8 +21,10 @@ __all__ = ["NOTHING", "is_suppressed", "is_unsampled", "request_context", "span_
 NOTHING: Final = Context()
 """The context of what belongs to no request."""
 
-_KEYS: Final[tuple[str, ...]] = ("suppress_instrumentation", getattr(otel, "_SUPPRESS_INSTRUMENTATION_KEY", ""))
-"""The plain key of older instrumentations, and the one that exporters set around their own requests."""
+_PLAIN_KEY: Final = "suppress_instrumentation"
+"""What older instrumentations set."""
+_KEY: Final[str] = getattr(otel, "_SUPPRESS_INSTRUMENTATION_KEY", _PLAIN_KEY)
+"""What exporters set around their own requests."""
 
 
 def request_context(saved: SavedContext | None) -> Context | None:
@@ -35,10 +37,7 @@ def request_context(saved: SavedContext | None) -> Context | None:
 
 def is_suppressed(context: Context | None) -> bool:
     """Whether nothing may be emitted: a transport that an exporter uses must not trace itself."""
-    if context is None:
-        return False
-    values: dict[str, Any] = context
-    return any(values.get(key) for key in _KEYS)
+    return context is not None and bool(context.get(_KEY) or context.get(_PLAIN_KEY))
 
 
 def span_context(context: Context | None) -> SpanContext | None:

@@ -8,14 +8,11 @@ how many origins are told apart. Not responsible for what is told (``spans``, ``
 from __future__ import annotations
 
 import threading
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from ..policy.kind import Category
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..events import FailureRecorded
 
 __all__ = ["BURST", "MAX_ORIGINS", "OTHER", "REFILL", "Limiter", "Origins", "is_silent"]
@@ -29,7 +26,6 @@ MAX_ORIGINS: Final = 200
 OTHER: Final = "_OTHER"
 
 _SILENT: Final = frozenset({Category.INTENTIONAL, Category.NOT_AN_ERROR})
-_NOBODY: Final[Mapping[str, str | int]] = MappingProxyType({})
 
 
 def is_silent(event: FailureRecorded) -> bool:
@@ -38,37 +34,35 @@ def is_silent(event: FailureRecorded) -> bool:
 
 
 class Origins:
-    """Gives each origin its attributes ``server.address`` and ``server.port``; the 201st and later are ``_OTHER``.
-
-    The mappings are made once for each origin and must not be changed.
-    """
+    """Gives each origin its ``server.address`` and ``server.port``; the 201st and later are ``_OTHER``, without."""
 
     __slots__ = ("_known", "_limit")
 
     def __init__(self, limit: int = MAX_ORIGINS) -> None:
         self._limit = limit
-        self._known: dict[tuple[str, int | None], Mapping[str, str | int]] = {}
+        self._known: set[tuple[str, int | None]] = set()
 
-    def attributes(self, host: str | None, port: int | None) -> Mapping[str, str | int]:
-        """The attributes of an origin; none if there is no host."""
+    def pair(self, host: str | None, port: int | None) -> tuple[str | None, int | None]:
+        """Address and port; a key of which there are few."""
         if host is None:
-            return _NOBODY
-        found = self._known.get((host, port))
-        if found is not None:
-            return found
-        if len(self._known) >= self._limit:
-            return _THE_REST
-        values: dict[str, str | int] = {"server.address": host}
-        if port is not None:
-            values["server.port"] = port
-        return self._known.setdefault((host, port), MappingProxyType(values))
+            return (None, None)
+        found = (host, port)
+        if found not in self._known:
+            if len(self._known) >= self._limit:
+                return _THE_REST
+            self._known.add(found)
+        return found
 
-    def name(self, host: str | None, port: int | None) -> str:
-        """``host:port``, or ``_OTHER``: a key of which there are few."""
-        return OTHER if self.attributes(host, port) is _THE_REST else f"{host}:{port}"
+    def attributes(self, host: str | None, port: int | None) -> dict[str, str | int]:
+        """The same as attributes; none if there is no host."""
+        address, number = self.pair(host, port)
+        values: dict[str, str | int] = {} if address is None else {"server.address": address}
+        if number is not None:
+            values["server.port"] = number
+        return values
 
 
-_THE_REST: Final[Mapping[str, str | int]] = MappingProxyType({"server.address": OTHER})
+_THE_REST: Final[tuple[str | None, int | None]] = (OTHER, None)
 
 
 class _Bucket:
@@ -93,7 +87,7 @@ class Limiter:
     def __init__(self, *, burst: int = BURST, refill: float = REFILL) -> None:
         self._burst = float(burst)
         self._refill = refill / 1e9
-        self._buckets: dict[tuple[str, str, str], _Bucket] = {}
+        self._buckets: dict[tuple[tuple[str | None, int | None], str, str], _Bucket] = {}
         self._origins = Origins()
         self._lock = threading.Lock()
 
@@ -104,7 +98,7 @@ class Limiter:
             None if it is to be held back; else how many were held back since the last one that passed.
         """
         with self._lock:
-            key = (self._origins.name(host, port), kind, phase)
+            key = (self._origins.pair(host, port), kind, phase)
             bucket = self._buckets.get(key)
             if bucket is None:
                 bucket = self._buckets[key] = _Bucket(self._burst, now)

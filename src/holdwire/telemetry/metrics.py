@@ -1,8 +1,9 @@
 """Every metric of holdwire as data (``METRICS``), and ``Metrics``, which feeds them.
 
 Theory of operation. A request that goes well calls no instrument: pools and sessions count in plain integers, and
-observable instruments read those when a reader collects. Synchronous instruments are called for what is rare: a
-failure, the set-up and end of a connection, a heartbeat, a reconnect, a wait for the pool.
+observable instruments read those when a reader collects. What is rare (a failure, the set-up and end of a connection, a
+heartbeat, a reconnect, a wait for the pool) is written into a ``Ledger``, and reaches the synchronous instruments when
+a reader collects, too.
 
 The mapping that ``StatsSource.stats()`` gives for each origin has the keys
 
@@ -17,8 +18,10 @@ Attributes never hold a connection id, peer address, local port, path or text. N
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import weakref
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -38,17 +41,21 @@ from ..events import (
     RequestRetried,
 )
 from ..policy.kind import Kind
+from ._context import span_context
+from .ledger import Ledger
 from .limiter import OTHER, Origins, is_silent
 from .totals import CLOSED, totals
 from .words import SUPPRESSED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from opentelemetry.context import Context
     from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, MeterProvider
+    from opentelemetry.trace import SpanContext
 
-    from ..events import Event
+    from ..events import Event, SetupStep
+    from ..policy.failure import Failure
     from .totals import OriginTotals
 
 __all__ = ["METRICS", "Instrument", "Metric", "Metrics"]
@@ -63,7 +70,7 @@ class Instrument(enum.Enum):
     OBSERVABLE_UP_DOWN_COUNTER = "ObservableUpDownCounter"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Metric:
     """One metric. ``buckets`` are the limits of a histogram, ``attributes`` all that it can carry."""
 
@@ -180,7 +187,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     *(CONNECTION_DURATION, TIME_IN_QUEUE, SETUP_DURATION, CLOSE_AGE, CLOSE_IDLE, FAILURES),
     *(RECONNECT_ATTEMPTS, RECONNECT_DURATION, RETRIES, RETRIES_SUPPRESSED, HEARTBEAT_DURATION, HEARTBEAT_MISSES),
 )
-"""All metrics, in the order in which the documentation shows them."""
+"""All metrics, in the order in which the documentation shows them. An attribute that does not apply is left out."""
 
 _METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _ENDED_BY_OTHERS: Final = frozenset({CloseReason.PEER_IDLE, CloseReason.FAILURE})
@@ -195,12 +202,14 @@ class _OfOrigin(Protocol):
     """An event that says its origin."""
 
     @property
-    def host(self) -> str: ...
+    def host(self) -> str | None: ...
     @property
-    def port(self) -> int: ...
+    def port(self) -> int | None: ...
 
 
 _living: weakref.WeakSet[Metrics] = weakref.WeakSet()
+_left: deque[tuple[MeterProvider | None, Ledger]] = deque(maxlen=64)
+"""What instances have left behind that were not closed."""
 
 
 class Metrics:
@@ -214,20 +223,27 @@ class Metrics:
     def __init__(self, meter: Meter, provider: MeterProvider | None) -> None:
         self._provider = provider
         self._origins = Origins()
+        self._ledger = Ledger()
         self._counters: dict[Metric, Counter] = {}
         self._histograms: dict[Metric, Histogram] = {}
         for metric in METRICS:
             self._create(meter, metric)
         _living.add(self)
+        weakref.finalize(self, _left.append, (provider, self._ledger)).atexit = False
 
     @property
     def provider(self) -> MeterProvider:
         """The provider that is meant now: the global one may have been set after this was made."""
-        return otel.get_meter_provider() if self._provider is None else self._provider
+        return _meant(self._provider)
+
+    def settle(self) -> None:
+        """Tell the instruments what waits for a reader."""
+        self._ledger.settle()
 
     def close(self) -> None:
         """Stop the observable instruments, unless another instance for the same provider lives."""
         _living.discard(self)
+        self.settle()
 
     def _create(self, meter: Meter, metric: Metric) -> None:
         name, unit, says = metric.name, metric.unit, metric.says
@@ -256,13 +272,12 @@ class Metrics:
                 self._retried(event, request)
             case PoolWaited():
                 method = event.method if event.method in _METHODS else OTHER
-                self._time(TIME_IN_QUEUE, event, event.ended - event.began, {"http.request.method": method})
+                self._time(TIME_IN_QUEUE, event, _seconds(event), method)
             case HeartbeatAnswered():
-                self._histograms[HEARTBEAT_DURATION].record(event.rtt, self._with(event, {_HEARTBEAT: event.kind}))
+                self._time(HEARTBEAT_DURATION, event, event.rtt, event.kind, None)
             case HeartbeatMissed():
-                self._counters[HEARTBEAT_MISSES].add(1, self._with(event, {_HEARTBEAT: event.kind}))
-                more = {_HEARTBEAT: event.kind, _ERROR: Kind.HEARTBEAT_LOST.value}
-                self._histograms[HEARTBEAT_DURATION].record(event.waited, self._with(event, more))
+                self._count(HEARTBEAT_MISSES, event, 1, None, event.kind)
+                self._time(HEARTBEAT_DURATION, event, event.waited, event.kind, Kind.HEARTBEAT_LOST.value)
             case Reconnected():
                 self._reconnected(event)
 
@@ -270,73 +285,74 @@ class Metrics:
         if is_silent(event):
             return
         failure = event.failure
-        attributes = {
-            **self._origins.attributes(failure.host, failure.port),
-            _ERROR: failure.kind.value,
-            _PHASE: failure.phase.value,
-        }
-        if failure.syscall is not None:
-            attributes["holdwire.syscall"] = failure.syscall
-        self._counters[FAILURES].add(event.deaths, attributes, request)
+        self._count(FAILURES, failure, event.deaths, request, _error(failure), failure.phase.value, failure.syscall)
 
     def _setup(self, event: ConnectionSetUp, request: Context | None) -> None:
+        span = span_context(request)
         for step in event.steps:
-            if step.quiet:
-                continue
-            more = {_PHASE: step.phase.value}
-            if step.failure is not None:
-                more[_ERROR] = step.failure.kind.value
-            self._time(SETUP_DURATION, event, step.ended - step.began, more, request)
-        more = {_PHASE: "total"}
-        if event.connection_id is None and event.failure is not None:
-            more[_ERROR] = event.failure.kind.value
-        self._time(SETUP_DURATION, event, event.ended - event.began, more, request)
+            if not step.quiet:
+                self._time(SETUP_DURATION, event, _seconds(step), step.phase.value, _error(step.failure), span=span)
+        error = _error(event.failure) if event.connection_id is None else None
+        self._time(SETUP_DURATION, event, _seconds(event), "total", error, span=span)
 
     def _closed(self, event: ConnectionClosed) -> None:
-        error = {} if event.failure is None else {_ERROR: event.failure.kind.value}
-        self._histograms[CONNECTION_DURATION].record(event.age, self._with(event, error))
+        error = _error(event.failure)
+        self._time(CONNECTION_DURATION, event, event.age, error)
         if event.reason in _ENDED_BY_OTHERS:
-            attributes = self._with(event, {_REASON: event.reason.value, **error})
-            self._histograms[CLOSE_AGE].record(event.age, attributes)
-            self._histograms[CLOSE_IDLE].record(event.idle, attributes)
+            self._time(CLOSE_AGE, event, event.age, event.reason.value, error)
+            self._time(CLOSE_IDLE, event, event.idle, event.reason.value, error)
 
     def _retried(self, event: RequestRetried, request: Context | None) -> None:
         verdict = event.verdict
-        error = str(event.status) if event.failure is None else event.failure.kind.value
-        if event.failure is None and event.status is None:
-            error = OTHER
+        error = _error(event.failure) or (OTHER if event.status is None else str(event.status))
         if verdict.retries:
-            self._counters[RETRIES].add(1, self._with(event, {_ERROR: error}), request)
+            self._count(RETRIES, event, 1, request, error)
         elif verdict.reason in SUPPRESSED:
-            more = {_ERROR: error, "holdwire.retry.reason": verdict.reason}
-            self._counters[RETRIES_SUPPRESSED].add(1, self._with(event, more), request)
+            self._count(RETRIES_SUPPRESSED, event, 1, request, error, verdict.reason)
 
     def _reconnected(self, event: Reconnected) -> None:
         for _, outcome in event.attempts:
-            more = {_OUTCOME: "ok"} if outcome == "ok" else {_OUTCOME: "failed", _ERROR: outcome}
-            self._counters[RECONNECT_ATTEMPTS].add(1, self._with(event, more))
-        more = {_OUTCOME: "ok" if event.ok else "failed"}
-        self._time(RECONNECT_DURATION, event, event.ended - event.began, more)
+            more = ("ok", None) if outcome == "ok" else ("failed", outcome)
+            self._count(RECONNECT_ATTEMPTS, event, 1, None, *more)
+        self._time(RECONNECT_DURATION, event, _seconds(event), "ok" if event.ok else "failed")
+
+    def _count(self, metric: Metric, of: _OfOrigin, number: int, request: Context | None, *values: str | None) -> None:
+        """Write down a count; ``values`` are the metric's attributes after the origin."""
+        key = (*self._origins.pair(of.host, of.port), *values)
+        self._ledger.count(self._counters[metric], metric.attributes, key, number, span_context(request))
 
     def _time(
-        self,
-        metric: Metric,
-        event: ConnectionSetUp | PoolWaited | Reconnected,
-        nanoseconds: int,
-        more: Mapping[str, str],
-        request: Context | None = None,
+        self, metric: Metric, of: _OfOrigin, seconds: float, *values: str | None, span: SpanContext | None = None
     ) -> None:
-        self._histograms[metric].record(max(nanoseconds, 0) / 1e9, self._with(event, more), request)
-
-    def _with(self, event: _OfOrigin, more: Mapping[str, str]) -> dict[str, str | int]:
-        """The attributes of the event's origin and ``more``."""
-        return {**self._origins.attributes(event.host, event.port), **more}
+        """The same for a time."""
+        key = (*self._origins.pair(of.host, of.port), *values)
+        self._ledger.time(self._histograms[metric], metric.attributes, key, seconds, span)
 
 
-def _observe(metric: Metric, provider: MeterProvider | None, _: CallbackOptions) -> Iterable[Observation]:
+def _error(failure: Failure | None) -> str | None:
+    return None if failure is None else failure.kind.value
+
+
+def _seconds(of: ConnectionSetUp | PoolWaited | Reconnected | SetupStep) -> float:
+    return max(of.ended - of.began, 0) / 1e9
+
+
+def _meant(provider: MeterProvider | None) -> MeterProvider:
+    return otel.get_meter_provider() if provider is None else provider
+
+
+def _observe(metric: Metric, provider: MeterProvider | None, _options: CallbackOptions) -> Iterable[Observation]:
     """What a reader collects. A provider keeps the first callback of a metric for good, hence no instance here."""
-    wanted = otel.get_meter_provider() if provider is None else provider
-    if not any(instance.provider is wanted for instance in list(_living)):
+    wanted = _meant(provider)
+    for one in list(_left):
+        if _meant(one[0]) is wanted:
+            with contextlib.suppress(ValueError):  # another reader was quicker
+                _left.remove(one)
+            one[1].settle()
+    living = [instance for instance in list(_living) if instance.provider is wanted]
+    for instance in living:
+        instance.settle()
+    if not living:
         return
     for total in totals():
         for value, more in _numbers(metric, total):

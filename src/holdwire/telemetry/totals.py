@@ -27,6 +27,7 @@ CLOSED: Final = "closed"
 """Counts by reason."""
 
 _Counts: TypeAlias = dict[str, int]
+_Name: TypeAlias = tuple[str | None, int | None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,8 +48,8 @@ class Totals:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._origins = Origins()
-        self._by_name: dict[str, OriginTotals] = {}
-        self._seen: weakref.WeakKeyDictionary[StatsSource, dict[str, _Counts]] = weakref.WeakKeyDictionary()
+        self._by_name: dict[_Name, OriginTotals] = {}
+        self._seen: weakref.WeakKeyDictionary[StatsSource, dict[_Name, _Counts]] = weakref.WeakKeyDictionary()
 
     def look(self, sources: list[StatsSource]) -> list[OriginTotals]:
         """Take the growth of ``sources`` in and give the totals of every origin ever seen."""
@@ -68,10 +69,10 @@ class Totals:
         entries = _read(source)
         if entries is None:
             return
-        now: dict[str, _Counts] = {}
+        now: dict[_Name, _Counts] = {}
         for entry in entries:
             host, port = entry["host"], entry["port"]
-            name = self._origins.name(host, port)
+            name = self._origins.pair(host, port)
             total = self._by_name.get(name)
             if total is None:
                 attributes = self._origins.attributes(host, port)

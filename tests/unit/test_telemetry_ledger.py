@@ -1,0 +1,127 @@
+"""What waits for a reader: counted once and exactly, whoever collects, and bounded where nobody does."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from holdwire.policy.kind import Kind
+from holdwire.telemetry import OpenTelemetryObserver
+from holdwire.telemetry.ledger import Ledger
+from tests.telemetry_samples import Memory, failure, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = ("server.address", "server.port", "error.type")
+FAILURES = "holdwire.connection.failures"
+
+
+class Instrument:
+    """Counter and histogram in one; keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, dict[str, Any]]] = []
+
+    def add(self, number: float, attributes: dict[str, Any], _: object = None) -> None:
+        self.told.append((number, attributes))
+
+    record = add
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    memory = Memory()
+    yield memory
+    memory.close()
+
+
+def test_equal_counts_become_one_call_and_no_instrument_is_called_before_a_reader_asks() -> None:
+    ledger, counter = Ledger(), Instrument()
+    for host in ("a", "b", "a", "a"):
+        ledger.count(counter, NAMES, (host, None, "timed_out"))  # type: ignore[arg-type]
+    assert not counter.told
+    ledger.settle()
+    ledger.settle()
+    assert counter.told == [
+        (3, {"server.address": "a", "error.type": "timed_out"}),
+        (1, {"server.address": "b", "error.type": "timed_out"}),
+    ]
+
+
+def test_times_beyond_the_limit_reach_their_histogram_at_once() -> None:
+    ledger, histogram = Ledger(), Instrument()
+    for number in range(600):
+        ledger.time(histogram, NAMES, ("a", 80, None), float(number))  # type: ignore[arg-type]
+    at_once = [seconds for seconds, _ in histogram.told]
+    assert at_once == [float(number) for number in range(512, 600)]
+    ledger.settle()
+    assert sorted(seconds for seconds, _ in histogram.told) == [float(number) for number in range(600)]
+    assert histogram.told[0][1] == {"server.address": "a", "server.port": 80}
+
+
+def test_a_provider_that_never_collects_hears_of_counts_all_the_same() -> None:
+    ledger, counter = Ledger(), Instrument()
+    for _ in range(10_000):
+        ledger.count(counter, NAMES, ("a", 80, None))  # type: ignore[arg-type]
+    assert counter.told == [(10_000, {"server.address": "a", "server.port": 80})]
+
+
+def test_no_count_is_lost_or_told_twice_while_several_threads_count_and_collect() -> None:
+    ledger, counter, histogram = Ledger(), Instrument(), Instrument()
+
+    def count() -> None:
+        for _ in range(3000):
+            ledger.count(counter, NAMES, ("a", 80, None))  # type: ignore[arg-type]
+            ledger.time(histogram, NAMES, ("a", 80, None), 1.0)  # type: ignore[arg-type]
+
+    def collect() -> None:
+        for _ in range(300):
+            ledger.settle()
+
+    threads = [threading.Thread(target=work) for work in (count, count, collect, collect)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ledger.settle()
+    assert sum(number for number, _ in counter.told) == 6000
+    assert len(histogram.told) == 6000
+
+
+def test_what_an_observer_counted_is_exported_although_it_is_gone(memory: Memory) -> None:
+    OpenTelemetryObserver(memory.tracers, memory.meters).on_event(recorded())
+    gc.collect()
+    assert memory.number(FAILURES) == 1
+    assert memory.number(FAILURES) == 1
+
+
+def test_what_an_observer_counted_is_exported_although_it_was_closed(memory: Memory) -> None:
+    observer = OpenTelemetryObserver(memory.tracers, memory.meters)
+    observer.on_event(recorded())
+    observer.close()
+    assert memory.number(FAILURES) == 1
+
+
+def test_two_observers_of_one_provider_and_a_second_provider_get_what_is_theirs(memory: Memory) -> None:
+    other = Memory()
+    first, second = (OpenTelemetryObserver(memory.tracers, memory.meters) for _ in range(2))
+    third = OpenTelemetryObserver(other.tracers, other.meters)
+    for observer, times in ((first, 1), (second, 2), (third, 4)):
+        for _ in range(times):
+            observer.on_event(recorded(failure(Kind.TIMED_OUT)))
+    assert memory.number(FAILURES) == 3
+    assert other.number(FAILURES) == 4
+    other.close()
+
+
+def test_of_a_request_only_the_ids_of_its_span_are_kept(memory: Memory) -> None:
+    observer = OpenTelemetryObserver(None, memory.meters)
+    context, request = memory.request()
+    before = len(gc.get_referrers(request))
+    observer.on_event(recorded(context=context))
+    assert len(gc.get_referrers(request)) == before
+    assert memory.number(FAILURES) == 1
