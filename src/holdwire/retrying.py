@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -18,14 +19,13 @@ import tenacity
 
 from .policy.backoff import CONNECT_ROUNDS, Backoff, connect_pause
 from .policy.budget import RetryBudget
+from .policy.checks import check_count, check_flag, check_seconds, check_type
 from .policy.kind import Category, Kind
 from .policy.reconnect import SOON, Then, after
 from .policy.retry import Evidence, History, RetryAction, Rules, decide, permit
 from .switches import testing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .policy.budget import Budget
     from .policy.failure import Failure
     from .policy.reconnect import Step
@@ -85,22 +85,30 @@ class RetryPolicy:
             if not callable(getattr(self, name)):
                 message = f"RetryPolicy: {name} must be a tenacity strategy, for example tenacity.{name}_..."
                 raise TypeError(message)
-        try:
-            statuses = frozenset(self.statuses)
-        except TypeError:
-            message = f"RetryPolicy: statuses={self.statuses!r} must be a set of statuses, for example {{503}}"
-            raise TypeError(message) from None
+        for name, example in (("statuses", "{503}"), ("never", "{holdwire.Kind.CONNECTION_RESET}")):
+            given: object = getattr(self, name)
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                what = "holdwire.Kind" if name == "never" else "statuses"
+                message = f"RetryPolicy: {name}={given!r} must be a set of {what}, for example {example}"
+                raise TypeError(message)
+        statuses = frozenset(self.statuses)
         if bad := [status for status in statuses if type(status) is not int or not 400 <= status <= 599]:
             message = f"RetryPolicy: statuses may hold error statuses 400 to 599, not {bad!r}"
             raise ValueError(message)
         object.__setattr__(self, "statuses", statuses)
-        object.__setattr__(self, "never", frozenset(map(Kind, self.never)))
-        if self.deadline is not None and not self.deadline > 0:
-            message = f"RetryPolicy: deadline={self.deadline!r} must be above 0 seconds; None sets no deadline"
-            raise ValueError(message)
-        if self.connect_rounds is not None and self.connect_rounds < 1:
-            message = f"RetryPolicy: connect_rounds={self.connect_rounds!r} must be at least 1"
-            raise ValueError(message)
+        try:
+            object.__setattr__(self, "never", frozenset(map(Kind, self.never)))
+        except ValueError as exc:
+            message = f"RetryPolicy: never={self.never!r}: {exc}"
+            raise ValueError(message) from None
+        for name in ("any_method_429", "timeouts", "stale_proof", "names_may_appear"):
+            check_flag("RetryPolicy", name, getattr(self, name))
+        if self.deadline is not None:
+            check_seconds("RetryPolicy", "deadline", self.deadline, least=0.001, hint="deadline=None sets none")
+        check_seconds("RetryPolicy", "retry_after_cap", self.retry_after_cap, least=0, hint="30 is the default")
+        if self.connect_rounds is not None:
+            check_count("RetryPolicy", "connect_rounds", self.connect_rounds, least=1, hint="None leaves it at 4")
+        check_type("RetryPolicy", "budget", self.budget, (RetryBudget, NoneType), give="a holdwire.RetryBudget or None")
         self.new_budget()
 
     def new_budget(self) -> RetryBudget:
@@ -272,7 +280,8 @@ class ReconnectPolicy:
     pause), or has handled a message (``Session.boundary``): a bare handshake proves nothing.
 
     Raises:
-        TypeError: A strategy cannot be called.
+        TypeError: A value has the wrong type; a strategy cannot be called.
+        ValueError: A key of ``waits`` is neither a kind nor a category of failure.
     """
 
     wait: Callable[[Any], float] | None = None
@@ -283,10 +292,17 @@ class ReconnectPolicy:
     backoff: Backoff = field(default_factory=Backoff)
 
     def __post_init__(self) -> None:
+        check_type(
+            "ReconnectPolicy", "waits", self.waits, Mapping, give="a mapping of kinds or categories to strategies"
+        )
+        check_type("ReconnectPolicy", "backoff", self.backoff, Backoff, give="a holdwire.Backoff")
+        if unknown := [key for key in self.waits if key not in {*Kind, *Category}]:
+            message = f"ReconnectPolicy: waits holds {unknown[0]!r}, which is neither a Kind nor a Category"
+            raise ValueError(message)
         strategies: dict[str, object] = {"wait": self.wait, "stop": self.stop}
         strategies |= {f"waits[{key}]": strategy for key, strategy in self.waits.items()}
         for name, strategy in strategies.items():
-            if strategy is not None and not callable(strategy):
+            if not (callable(strategy) or (strategy is None and name != "stop")):
                 message = f"ReconnectPolicy: {name} must be a tenacity strategy, for example tenacity.wait_fixed(5)"
                 raise TypeError(message)
 

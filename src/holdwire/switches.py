@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from .policy.checks import check_count
+
 __all__ = ["Testing", "is_off", "retries_off", "set_testing", "testing"]
 
 logger = logging.getLogger("holdwire")
@@ -43,12 +45,10 @@ def set_testing(enabled: bool = True, *, attempts: int = 1, pauses: bool = False
         What was set before.
 
     Raises:
-        ValueError: ``attempts`` is below 1.
+        TypeError, ValueError: ``attempts`` is no whole number, or below 1.
     """
     global _testing  # noqa: PLW0603 - one switch for the process is what this is
-    if attempts < 1:
-        message = f"set_testing: attempts={attempts!r} must be at least 1"
-        raise ValueError(message)
+    check_count("set_testing", "attempts", attempts, least=1, hint="1 is the default: no retry")
     before = _testing
     _testing = Testing(attempts=attempts, pauses=pauses) if enabled else Testing()
     return before

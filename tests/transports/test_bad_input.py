@@ -55,6 +55,15 @@ def test_a_wrong_argument_is_named_with_what_to_give_instead(
         family.transport(**arguments)
 
 
+KEEPALIVE = holdwire.Keepalive()
+
+
+def made(name: str, /, **arguments: object) -> Callable[[], object]:
+    """What makes a setting with arguments that a type checker would refuse."""
+    maker: Any = getattr(holdwire, name)
+    return lambda: maker(**arguments)
+
+
 SETTINGS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: holdwire.Keepalive(idle=-1), ValueError, "Keepalive: idle=-1 is out of range"),
     (lambda: holdwire.Keepalive(idle="60"), TypeError, "Keepalive: idle must be a number of seconds, not str"),  # type: ignore[arg-type]
@@ -64,11 +73,122 @@ SETTINGS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: holdwire.RetryPolicy(stop=3), TypeError, "RetryPolicy: stop must be a tenacity strategy"),  # type: ignore[arg-type]
     (lambda: holdwire.RetryPolicy(statuses=503), TypeError, "RetryPolicy: statuses=503 must be a set"),  # type: ignore[arg-type]
     (lambda: holdwire.RetryPolicy(statuses=frozenset({99})), ValueError, "error statuses 400 to 599"),
-    (lambda: holdwire.RetryPolicy(deadline=0), ValueError, "deadline=0 must be above 0 seconds"),
+    (lambda: holdwire.RetryPolicy(deadline=0), ValueError, "RetryPolicy: deadline=0 is out of range"),
+    (made("RetryPolicy", timeouts="yes"), TypeError, "RetryPolicy: timeouts must be True or False, not str"),
+    (made("RetryPolicy", any_method_429=1), TypeError, "RetryPolicy: any_method_429 must be True or False, not int"),
+    (made("RetryPolicy", stale_proof=None), TypeError, "RetryPolicy: stale_proof must be True or False"),
+    (made("RetryPolicy", names_may_appear="no"), TypeError, "RetryPolicy: names_may_appear must be True or False"),
+    (made("RetryPolicy", deadline="5"), TypeError, "RetryPolicy: deadline must be a number of seconds, not str"),
+    (made("RetryPolicy", retry_after_cap=None), TypeError, "RetryPolicy: retry_after_cap must be a number of seconds"),
+    (made("RetryPolicy", retry_after_cap=-1), ValueError, "RetryPolicy: retry_after_cap=-1 is out of range"),
+    (made("RetryPolicy", statuses="503"), TypeError, "RetryPolicy: statuses='503' must be a set"),
+    (made("RetryPolicy", never=3), TypeError, "RetryPolicy: never=3 must be a set of holdwire.Kind"),
+    (
+        made("RetryPolicy", never={"boredom"}),
+        ValueError,
+        "RetryPolicy: never={'boredom'}: 'boredom' is not a valid Kind",
+    ),
+    (made("RetryPolicy", share="20 %"), TypeError, "share must be a number from 0 to 1, not str"),
+    (made("RetryPolicy", floor="1"), TypeError, "floor must be a number of retries a second, not str"),
+    (made("RetryPolicy", floor=-1), ValueError, "floor=-1 is out of range"),
+    (
+        made("RetryPolicy", budget=0.2),
+        TypeError,
+        "RetryPolicy: budget must be a holdwire.RetryBudget or None, not float",
+    ),
+    (
+        made("RetryPolicy", connect_rounds=2.5),
+        TypeError,
+        "RetryPolicy: connect_rounds must be a whole number, not float",
+    ),
+    (made("RetryPolicy", connect_rounds=0), ValueError, "RetryPolicy: connect_rounds=0 is too small"),
+    (made("RetryBudget", window="10"), TypeError, "window must be a number of seconds, not str"),
+    (
+        made("Heartbeat", interval=5, while_idle="yes"),
+        TypeError,
+        "Heartbeat: while_idle must be True or False, not str",
+    ),
+    (made("PoolPolicy", learn=True), ValueError, "PoolPolicy: learn=True is unknown"),
+    (made("PoolPolicy", idle="55"), TypeError, "PoolPolicy: idle must be a number of seconds, not str"),
+    (made("Backoff", cap="30"), TypeError, "Backoff: cap must be a number of seconds, not str"),
+    (made("ReconnectPolicy", stop=None), TypeError, "ReconnectPolicy: stop must be a tenacity strategy"),
+    (made("ReconnectPolicy", waits=[]), TypeError, "ReconnectPolicy: waits must be a mapping of kinds or categories"),
+    (
+        made("ReconnectPolicy", waits={"tired": None}),
+        ValueError,
+        "ReconnectPolicy: waits holds 'tired', which is neither",
+    ),
+    (made("ReconnectPolicy", backoff=1.5), TypeError, "ReconnectPolicy: backoff must be a holdwire.Backoff, not float"),
+    (made("Profile", name=3, keepalive=KEEPALIVE), TypeError, "Profile: name must be a str, not int"),
+    (
+        made("Profile", name="mine", keepalive=None),
+        TypeError,
+        "Profile: keepalive must be a holdwire.Keepalive, not None",
+    ),
+    (
+        made("Profile", name="mine", keepalive=KEEPALIVE, idle_limit=0),
+        ValueError,
+        "Profile: idle_limit=0 is out of range",
+    ),
+    (
+        made("Profile", name="mine", keepalive=KEEPALIVE, pool_idle="50"),
+        TypeError,
+        "Profile: pool_idle must be a number",
+    ),
+    (
+        made("Profile", name="mine", keepalive=KEEPALIVE, reset_by="luck"),
+        ValueError,
+        "Profile: reset_by='luck' is unknown",
+    ),
+    (made("Profile", name="mine", keepalive=KEEPALIVE, heartbeat=30), TypeError, "Profile: heartbeat must be a"),
+    (made("Profile", name="mine", keepalive=KEEPALIVE, variants=60), TypeError, "Profile: variants must be a tuple"),
+    (made("Profile", name="mine", keepalive=KEEPALIVE, fixed="yes"), TypeError, "Profile: fixed must be True or False"),
+    (made("Tunnel", url=8080), TypeError, "Tunnel: url must be a str, not int"),
+    (
+        made("Tunnel", url="https://proxy", tls=True),
+        TypeError,
+        "Tunnel: tls must be an ssl.SSLContext or None, not bool",
+    ),
+    (made("set_testing", attempts="1"), TypeError, "set_testing: attempts must be a whole number, not str"),
+    (
+        made("connect", url="tcp://x:1", heartbeat=5),
+        TypeError,
+        "connect: heartbeat must be a holdwire.Heartbeat or None",
+    ),
+    (made("connect", url="tcp://x:1", keepalive=5), TypeError, "connect: keepalive must be a holdwire.Keepalive"),
+    (made("connect", url="tcp://x:1", profile=5), TypeError, "connect: profile must be a holdwire.Profile or its name"),
+    (made("connect", url="tcp://x:1", resume="no"), TypeError, "connect: resume must be True or False, not str"),
+    (
+        made("connect", url="tcp://x:1", tls="yes"),
+        TypeError,
+        "connect: tls must be True, False, None or an ssl.SSLContext",
+    ),
+    (made("connect", url="tcp://x:1", connect_timeout="5"), TypeError, "connect: connect_timeout must be a number"),
+    (made("connect", url="tcp://x:1", connect_timeout=0), ValueError, "connect: connect_timeout=0 is out of range"),
+    (made("connect", url="tcp://x:1", proxy="http://proxy"), TypeError, "connect: proxy must be a holdwire.Tunnel"),
+    (
+        made("sessions", url="tcp://x:1", reconnect=5),
+        TypeError,
+        "sessions: reconnect must be a holdwire.ReconnectPolicy",
+    ),
+    (
+        made("sessions", url="tcp://x:1", max_age="1"),
+        TypeError,
+        "sessions: max_age must be a number of seconds, not str",
+    ),
+    (made("sessions", url="tcp://x:1", login_timeout=0), ValueError, "sessions: login_timeout=0 is out of range"),
+    (
+        made("sessions", url="tcp://x:1", on_connect=1),
+        TypeError,
+        "sessions: on_connect must be an async function, not int",
+    ),
+    (made("sse", client=None, url="/", idle="1"), TypeError, "sse: idle must be a number of seconds, not str"),
+    (made("sse", client=None, url="/", progress=0), ValueError, "sse: progress=0 is out of range"),
+    (made("sse", client=None, url="/", reconnect=True), TypeError, "sse: reconnect must be a holdwire.ReconnectPolicy"),
 ]
 
 
-@pytest.mark.parametrize(("make", "error", "words"), SETTINGS, ids=[row[2][:40] for row in SETTINGS])
+@pytest.mark.parametrize(("make", "error", "words"), SETTINGS, ids=[row[2][:60] for row in SETTINGS])
 def test_a_wrong_setting_is_named_with_its_owner(
     make: Callable[[], object], error: type[Exception], words: str
 ) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ssl
 from importlib.util import find_spec
+from types import NoneType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from ..policy.checks import check_type
 from .messages import Origin, Request
 from .proxy import PROXY_SCHEMES, Proxy, basic_credentials
 
@@ -29,10 +31,13 @@ class Tunnel:
 
     Raises:
         ImportError: It speaks SOCKS, and the package socksio is missing (``pip install holdwire[socks]``).
+        TypeError: An argument has the wrong type.
         ValueError: The URL names no proxy.
     """
 
     def __init__(self, url: str, *, tls: ssl.SSLContext | None = None) -> None:
+        check_type("Tunnel", "url", url, str, give="a str")
+        check_type("Tunnel", "tls", tls, (ssl.SSLContext, NoneType), give="an ssl.SSLContext or None")
         parts = urlsplit(url)
         scheme = parts.scheme
         if scheme not in PROXY_SCHEMES or not parts.hostname or parts.path.strip("/"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ._checks import check_seconds
+from .checks import check_seconds
 
 __all__ = ["CONNECT_PAUSES", "CONNECT_ROUNDS", "Backoff", "connect_pause"]
 

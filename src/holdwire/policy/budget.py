@@ -7,10 +7,9 @@ up over time.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
-from ._checks import check_seconds, check_share
+from .checks import check_number, check_seconds, check_share
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -38,9 +37,8 @@ class Budget:
     def __init__(self, *, share: float = 0.2, floor: float = 1.0, window: float = 10.0) -> None:
         check_share("Budget", "share", share, hint="0.2 lets one retry follow five requests")
         check_seconds("Budget", "window", window, least=0.1, hint="10 is the default")
-        if not 0 <= floor < math.inf:
-            message = f"Budget: floor={floor!r} is out of range, it must be at least 0 retries a second"
-            raise ValueError(message)
+        what = "a number of retries a second"
+        check_number("Budget", "floor", floor, what=what, span="at least 0", least=0, hint="1 is the default")
         self._share = share
         self._floor = floor * window
         self._width = window / _SLOTS

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Final
 
+from .checks import check_flag, check_seconds, check_type
 from .settings import Heartbeat, Keepalive, PoolPolicy
 
 __all__ = ["AtLimit", "Profile", "ResetBy", "matching", "profile", "profile_names"]
@@ -45,6 +47,10 @@ class Profile:
     is known for, and ``fixed`` is False where the limit differs from path to path, so that it recognises nothing.
     ``heartbeat`` None leaves HTTP/2's default schedule in charge; ``data_every`` is how often application data must
     flow where nothing else helps; ``pool_idle`` None adds nothing to the pool's own limit.
+
+    Raises:
+        TypeError: A value has the wrong type.
+        ValueError: A value is out of range.
     """
 
     name: str
@@ -59,6 +65,23 @@ class Profile:
     fixed: bool = True
     names_may_appear: bool = False
     """Whether a name that does not exist may do so soon (services of a cluster)."""
+
+    def __post_init__(self) -> None:
+        check_type("Profile", "name", self.name, str, give="a str")
+        check_type("Profile", "keepalive", self.keepalive, Keepalive, give="a holdwire.Keepalive")
+        beat = "a holdwire.Heartbeat or None"
+        check_type("Profile", "heartbeat", self.heartbeat, (Heartbeat, NoneType), give=beat)
+        check_type("Profile", "variants", self.variants, tuple, give="a tuple of seconds")
+        limits = {"idle_limit": self.idle_limit, "pool_idle": self.pool_idle, "data_every": self.data_every}
+        limits |= {f"variants[{index}]": limit for index, limit in enumerate(self.variants)}
+        for name, limit in limits.items():
+            if limit is not None:
+                check_seconds("Profile", name, limit, least=0.001, hint="None stands for what is not known")
+        for name, value, known in (("at_limit", self.at_limit, AtLimit), ("reset_by", self.reset_by, ResetBy)):
+            if value is not None and value not in tuple(known):
+                raise ValueError(f"Profile: {name}={value!r} is unknown; give one of {', '.join(known)}, or None")
+        check_flag("Profile", "fixed", self.fixed)
+        check_flag("Profile", "names_may_appear", self.names_may_appear)
 
     @property
     def title(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
-from ._checks import check_count, check_seconds, check_share
+from .checks import check_count, check_flag, check_seconds, check_share
 
 __all__ = ["Direction", "Heartbeat", "IsReply", "Keepalive", "PoolPolicy", "Probe", "Sender"]
 
@@ -129,6 +129,7 @@ class Heartbeat:
             known = ", ".join(get_args(Direction))
             message = f"Heartbeat: direction={self.direction!r} is unknown; give one of {known}"
             raise ValueError(message)
+        check_flag("Heartbeat", "while_idle", self.while_idle)
 
 
 _AGE_SPREAD: Final = 0.1

@@ -6,9 +6,12 @@ Not responsible for what happens on the stream (``stream``) or for coming back a
 from __future__ import annotations
 
 from contextvars import copy_context
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from ..errors import HoldwireError
+from ..policy.checks import check_seconds, check_type
+from ..policy.settings import Heartbeat
 from .heartbeat import NO_PROBE
 from .opener import Opener, tell_setup
 from .stream import Stream
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from ..events import Observer
     from ..net.keepalive import SocketOption
     from ..policy.profiles import Profile
-    from ..policy.settings import Heartbeat
     from ..tls.engine import Truncation
     from .opener import KeepaliveSetting, Passage
 
@@ -128,6 +130,9 @@ def connect(
         socket_options=socket_options,
         observers=observers,
     )
+    check_type("connect", "heartbeat", heartbeat, (Heartbeat, NoneType), give="a holdwire.Heartbeat or None")
+    if connect_timeout is not None:
+        check_seconds("connect", "connect_timeout", connect_timeout, least=0.001, hint="None sets no limit")
     if heartbeat is not None and heartbeat.probe is None:
         raise ValueError(NO_PROBE)
     return Connecting(opener, heartbeat, connect_timeout)

@@ -11,14 +11,17 @@ import ssl
 import time
 from contextvars import copy_context
 from dataclasses import replace
+from types import NoneType
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from ..errors import DeadlineExceeded, HoldwireError
 from ..events import ConnectionSetUp, FailureRecorded, Observers, SetupStep
 from ..net.dial import AddressMemory, dial, dial_unix
+from ..policy.checks import check_flag, check_type
 from ..policy.phase import Phase
 from ..policy.profiles import Profile
 from ..policy.profiles import profile as named_profile
+from ..policy.settings import Keepalive
 from ..telemetry import default_observer
 from ..tls.context import offer_protocols, prepare
 from ..tls.session import SessionCache
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from ..net.keepalive import SocketOption
     from ..net.stream import SocketStream
     from ..net.wire import Wire
-    from ..policy.settings import Keepalive
     from ..tls.engine import Truncation
     from .target import Target
 
@@ -95,6 +97,7 @@ class Opener:
         socket_options: Iterable[SocketOption],
         observers: Iterable[Observer],
     ) -> None:
+        _check_types(tls=tls, profile=profile, keepalive=keepalive, resume=resume, proxy=proxy)
         if tls_truncation not in {"error", "accept"}:
             raise ValueError(f'tls_truncation={tls_truncation!r}: give "error" or "accept"')
         if target.secure and tls is False:
@@ -244,6 +247,18 @@ class Opener:
             context=context,
             failure=None if failure is None else failure.failure,
         )
+
+
+def _check_types(*, tls: object, profile: object, keepalive: object, resume: object, proxy: object) -> None:
+    check_flag("connect", "resume", resume)
+    give = "True, False, None or an ssl.SSLContext"
+    check_type("connect", "tls", tls, (bool, NoneType, ssl.SSLContext), give=give)
+    check_type("connect", "profile", profile, (str, Profile), give="a holdwire.Profile or its name")
+    if keepalive != "profile":
+        give = 'a holdwire.Keepalive, None or "profile"'
+        check_type("connect", "keepalive", keepalive, (Keepalive, NoneType), give=give)
+    if proxy is not None and not callable(getattr(proxy, "open", None)):
+        raise TypeError(f"connect: proxy must be a holdwire.Tunnel, not {type(proxy).__name__}")
 
 
 class _Step:

@@ -31,6 +31,7 @@ from ..errors import (
 )
 from ..events import Reconnected, register_snapshots
 from ..policy import diagnosis
+from ..policy.checks import check_seconds, check_type
 from ..policy.kind import Kind
 from ..retrying import Reconnector, ReconnectPolicy
 from .connect import connect
@@ -388,11 +389,21 @@ def sessions(
         max_age: Seconds after which a session is recycled, +-10 %, at its next ``boundary``; None for never.
         options: As those of ``connect``; each attempt may take the last pause where that is above ``connect_timeout``.
 
+    Raises:
+        UnsupportedProtocol, ValueError, TypeError: An argument is wrong.
+
     Raises (from the loop):
         ConnectFailed, ProxyError, DeadlineExceeded, ConnectionLost: What cannot get better, or a stop rule ended it.
         LoginRefused: The same refusal twice by one server.
         Fatal: The hook's.
     """
+    if reconnect is not None:
+        check_type("sessions", "reconnect", reconnect, ReconnectPolicy, give="a holdwire.ReconnectPolicy or None")
+    for name, limit in (("login_timeout", login_timeout), ("max_age", max_age)):
+        if limit is not None:
+            check_seconds("sessions", name, limit, least=0.001, hint="None sets no limit")
+    if on_connect is not None and not callable(on_connect):
+        raise TypeError(f"sessions: on_connect must be an async function, not {type(on_connect).__name__}")
     return Sessions(
         connect(url, **options),
         on_connect=on_connect,

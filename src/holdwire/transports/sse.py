@@ -22,6 +22,7 @@ import httpx
 
 from ..errors import ConnectionLost, RemoteProtocolError, failure_of
 from ..policy import diagnosis
+from ..policy.checks import check_seconds, check_type
 from ..policy.kind import Kind
 from ..policy.phase import Phase
 from ..policy.stream_limit import StreamLimit
@@ -241,10 +242,18 @@ def sse(
         reconnect: The pauses, and when to give up; the server's ``retry:`` makes them longer, never shorter.
         request: What ``client.build_request`` takes besides (``params``, ``json``, ...).
 
+    Raises:
+        TypeError, ValueError: A setting is wrong.
+
     Raises (while iterating):
         RemoteProtocolError: The answer is no event stream.
         The client's errors: A status that is final (``HTTPStatusError``), or a failure that cannot get better.
     """
+    if reconnect is not None:
+        check_type("sse", "reconnect", reconnect, ReconnectPolicy, give="a holdwire.ReconnectPolicy or None")
+    for name, limit in (("idle", idle), ("progress", progress)):
+        if limit is not None:
+            check_seconds("sse", name, limit, least=0.001, hint="None is the default")
     return EventSource(
         client,
         url,

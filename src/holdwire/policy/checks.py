@@ -1,0 +1,71 @@
+"""Checks of arguments: one wording for every bad setting. Not responsible for what the settings mean."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["check_count", "check_flag", "check_number", "check_seconds", "check_share", "check_type"]
+
+
+def check_type(owner: str, name: str, value: object, kind: type | tuple[type, ...], *, give: str) -> None:
+    """Refuse what is not of ``kind``, which ``give`` says in words.
+
+    Raises:
+        TypeError: ``value`` is something else.
+    """
+    if not isinstance(value, kind):
+        got = "None" if value is None else type(value).__name__
+        message = f"{owner}: {name} must be {give}, not {got}"
+        raise TypeError(message)
+
+
+def check_flag(owner: str, name: str, value: object) -> None:
+    """Refuse what is not a bool: a word such as "no" would be taken for yes.
+
+    Raises:
+        TypeError: ``value`` is something else.
+    """
+    check_type(owner, name, value, bool, give="True or False")
+
+
+def check_number(
+    owner: str, name: str, value: object, *, what: str, span: str, least: float, most: float = math.inf, hint: str
+) -> None:
+    """Refuse what is not a number from ``least`` to ``most``; ``what`` and ``span`` say both in words.
+
+    Raises:
+        TypeError: ``value`` is not a number.
+        ValueError: it is out of range, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        message = f"{owner}: {name} must be {what}, not {type(value).__name__}; {hint}"
+        raise TypeError(message)
+    if not math.isfinite(value) or not least <= value <= most:
+        message = f"{owner}: {name}={value!r} is out of range, it must be {span}; {hint}"
+        raise ValueError(message)
+
+
+def check_seconds(owner: str, name: str, value: object, *, least: float, most: float = math.inf, hint: str) -> None:
+    """Refuse what is not a number of seconds from ``least`` to ``most``. Raises: as ``check_number``."""
+    span = f"at least {least:g} seconds" if most == math.inf else f"from {least:g} to {most:g} seconds"
+    check_number(owner, name, value, what="a number of seconds", span=span, least=least, most=most, hint=hint)
+
+
+def check_share(owner: str, name: str, value: object, *, hint: str) -> None:
+    """Refuse what is not a number from 0 to 1. Raises: as ``check_number``."""
+    check_number(owner, name, value, what="a number from 0 to 1", span="from 0 to 1", least=0, most=1, hint=hint)
+
+
+def check_count(owner: str, name: str, value: object, *, least: int, hint: str) -> None:
+    """Refuse what is not a whole number of at least ``least``.
+
+    Raises:
+        TypeError: ``value`` is not an int.
+        ValueError: it is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        message = f"{owner}: {name} must be a whole number, not {type(value).__name__}; {hint}"
+        raise TypeError(message)
+    if value < least:
+        message = f"{owner}: {name}={value!r} is too small, it must be at least {least}; {hint}"
+        raise ValueError(message)
