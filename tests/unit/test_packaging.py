@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import entry_points, metadata
 from pathlib import Path
@@ -12,6 +14,15 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+
+OF_THE_USER = {"_typeshed", "httpcore", "httpcore2", "pytest", "redis", "trio", "trustme", "websockets"}
+"""Imported where users have them: the core of each httpx, an event loop, libraries to adapt to, a test runner."""
+
+
+def named(requirements: list[str]) -> set[str]:
+    """The names in requirements."""
+    return {re.split(r"[<>=!\[; ]", wanted)[0] for wanted in requirements}
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +60,29 @@ def test_lowest_python_is_the_same_everywhere(project: dict[str, Any]) -> None:
 
 
 def test_core_needs_no_sdk_and_no_second_http_library(project: dict[str, Any]) -> None:
-    names = {re.split(r"[<>=!\[; ]", wanted)[0] for wanted in project["project"]["dependencies"]}
+    names = named(project["project"]["dependencies"])
 
-    assert names == {"anyio", "httptools", "httpx", "opentelemetry-api", "tenacity"}
+    assert names == {"anyio", "httptools", "httpx", "idna", "opentelemetry-api", "tenacity"}
+
+
+def test_what_is_imported_is_named_and_not_left_to_come_with_something_else(project: dict[str, Any]) -> None:
+    extras = project["project"]["optional-dependencies"].values()
+    known = named([*project["project"]["dependencies"], *(wanted for extra in extras for wanted in extra)])
+    known = {name.replace("opentelemetry-api", "opentelemetry") for name in known} | OF_THE_USER | {"holdwire"}
+    imported = {
+        name.partition(".")[0]
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and not node.level
+            else []
+        )
+    }
+
+    assert imported - sys.stdlib_module_names - known == set()
 
 
 def test_every_changelog_fragment_has_a_known_kind_and_ends_as_a_sentence(project: dict[str, Any]) -> None:
