@@ -1,6 +1,7 @@
 """``Body``: a response's body, which is read to its end, closed, or fails; once, whatever comes first.
 
-It is its own iterator and no generator: one that is left half read needs no finalizer of the event loop. Not
+It is its own iterator and no generator: one that is left half read needs no finalizer of the event loop. Once it is
+over it refers to nothing: a response of httpx is a cycle, and what hangs on it waits for the garbage collector. Not
 responsible for where the pieces come from, or for what its end means to the connection (``http11``, ``h2_stream``).
 """
 
@@ -29,6 +30,10 @@ class Body(abc.ABC):
         self.on_end: Callable[[BaseException | None], None] | None = None
         self.translate: Callable[[HoldwireError], Exception] | None = None
 
+    def _here(self) -> bytes | None:
+        """The next piece, if it can be had without waiting, else ``b""``; None at the end."""
+        return b""
+
     @abc.abstractmethod
     def _read(self) -> Coroutine[None, None, bytes | None]:
         """The next piece, which may be empty; None at the end."""
@@ -52,8 +57,9 @@ class Body(abc.ABC):
         if self._done:
             raise self._over()
         try:
-            while (piece := await self._read()) == b"":
-                pass
+            piece = self._here()
+            while piece == b"":
+                piece = await self._read()
         except HoldwireError as exc:
             self._end(exc)
             if self.translate is None:
@@ -87,5 +93,6 @@ class Body(abc.ABC):
             self._finish()
         else:
             self._fail(exc)
-        if self.on_end is not None:
-            self.on_end(exc)
+        told, self.on_end = self.on_end, None
+        if told is not None:
+            told(exc)

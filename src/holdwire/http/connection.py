@@ -29,66 +29,43 @@ __all__ = ["Attempt", "HttpConnection"]
 class Attempt:
     """One try of a request on one connection: the evidence, gathered while it goes on.
 
-    ``body_started`` says whether any piece of a streamed body was taken from the caller.
+    What is usual stands on the class: most attempts go well, and set little of it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "began",
-        "connect_by",
-        "failure",
-        "first_stream",
-        "goaway_error",
-        "http2",
-        "idle_before",
-        "multiplexed",
-        "number",
-        "phase",
-        "queued",
-        "received",
-        "replaced",
-        "request",
-        "response_early",
-        "retrier",
-        "reused",
-        "sent",
-        "write_failure",
-        "written",
-    )
+    connect_by: float | None = None
+    """Monotonic time at which the caller's connect time-out expires; set by the first try to connect."""
+    queued = 0.0
+    """Seconds that it waited for connections: the caller's pool time-out bounds them together."""
+    written = 0.0
+    """Monotonic time at which its first byte was about to be written."""
+    idle_before = 0.0
+    """Seconds that the connection had been idle."""
+    phase = Phase.POOL
+    sent = Sent.NONE
+    failure: Failure | None = None
+    """What a cancelled attempt would say if its cancellation turns out to be the request's deadline."""
+    write_failure: Failure | None = None
+    """What kept the request from being written to its end; the answer may have come all the same."""
+    reused = False
+    received = 0
+    response_early = False
+    """Whether response bytes arrived before the request was fully written."""
+    replaced = False
+    """Whether its path looked dead, and a replacement stands."""
+    multiplexed = False
+    """Whether the connection is HTTP/2 and lives on without this request's stream."""
+    http2: Http2Signal | None = None
+    """What HTTP/2 said about its stream."""
+    first_stream = False
+    """Whether its stream was the connection's first."""
+    goaway_error = False
+    """Whether the GOAWAY that ended its stream has an error code."""
 
     def __init__(self, request: Request, number: int = 1, retrier: Retrier | None = None) -> None:
         self.request = request
         self.number = number
         self.retrier = retrier
         self.began = time.time_ns()
-        self.connect_by: float | None = None
-        """Monotonic time at which the caller's connect time-out expires; set by the first try to connect."""
-        self.queued = 0.0
-        """Seconds that it waited for connections: the caller's pool time-out bounds them together."""
-        self.written = 0.0
-        """Monotonic time at which its first byte was about to be written."""
-        self.idle_before = 0.0
-        """Seconds that the connection had been idle."""
-        self.phase = Phase.POOL
-        self.sent = Sent.NONE
-        self.failure: Failure | None = None
-        """What a cancelled attempt would say if its cancellation turns out to be the request's deadline."""
-        self.write_failure: Failure | None = None
-        """What kept the request from being written to its end; the answer may have come all the same."""
-        self.reused = False
-        self.received = 0
-        self.response_early = False
-        """Whether response bytes arrived before the request was fully written."""
-        self.replaced = False
-        """Whether its path looked dead, and a replacement stands."""
-        self.multiplexed = False
-        """Whether the connection is HTTP/2 and lives on without this request's stream."""
-        self.http2: Http2Signal | None = None
-        """What HTTP/2 said about its stream."""
-        self.first_stream = False
-        """Whether its stream was the connection's first."""
-        self.goaway_error = False
-        """Whether the GOAWAY that ended its stream has an error code."""
 
 
 class HttpConnection(abc.ABC):

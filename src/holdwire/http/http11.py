@@ -111,7 +111,7 @@ class Http11Connection(HttpConnection):
             self.wire.phase = Phase.UPGRADED
         else:
             self.wire.phase = Phase.RESPONSE_BODY
-        body = Http11Body(self, request)
+        body = Http11Body(self)
         return Response(
             reader.status,
             reader.headers,
@@ -263,21 +263,25 @@ class Http11Connection(HttpConnection):
                 failure=failure,
             ) from self._eof_lost
 
-    async def read_body(self, request: Request) -> bytes | None:
-        """The next piece of the body; None at its end."""
+    def take_body(self) -> bytes | None:
+        """What has arrived of the body, possibly ``b""``; None at its end."""
         reader = self._reader
-        while True:
-            if reader.body:
-                pieces = reader.body
-                reader.body = []
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if reader.complete:
-                return None
+        pieces = reader.body
+        if pieces:
+            reader.body = []
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return None if reader.complete else b""
+
+    async def read_body(self) -> bytes | None:
+        """The next piece of the body; None at its end."""
+        request = self._current().request
+        while (piece := self.take_body()) == b"":
             data = await self._read(request)
             if data:
                 self._feed(data)
             else:
                 self._feed_eof(request)
+        return piece
 
     @property
     def upgraded(self) -> bool:
@@ -398,15 +402,17 @@ class Http11Connection(HttpConnection):
 class Http11Body(Body):
     """The body of one response; gives the connection back when it is read to the end or closed."""
 
-    __slots__ = ("_connection", "_request")
+    __slots__ = ("_connection",)
 
-    def __init__(self, connection: Http11Connection, request: Request) -> None:
+    def __init__(self, connection: Http11Connection) -> None:
         super().__init__()
         self._connection = connection
-        self._request = request
+
+    def _here(self) -> bytes | None:
+        return self._connection.take_body()
 
     def _read(self) -> Coroutine[None, None, bytes | None]:
-        return self._connection.read_body(self._request)
+        return self._connection.read_body()
 
     def _at_end(self) -> None:
         if not self._connection.upgraded:  # else the connection belongs to another protocol until it is closed
