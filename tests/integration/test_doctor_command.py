@@ -1,9 +1,10 @@
-"""``holdwire doctor``: causes staged on this machine, and the one that it ranks first. Healthy servers are no alarm."""
+"""``holdwire doctor``: causes staged on this machine, and the one that it ranks first. Healthy servers are no alarm.
+
+The stages (``tests.stages``) run side by side: they mostly wait.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import io
 import json
 import os
@@ -14,298 +15,183 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 import trustme
 
 from holdwire.cli import main
+from holdwire.cli.output import Output
+from holdwire.doctor.case import Case
+from holdwire.doctor.rungs import conversation
+from holdwire.doctor.target import Target
 from holdwire.testing import Answer, ChaosServer
-from tests.netns import SERVER, Lab, lab
-from tests.nginx import nginx
+from tests.side_by_side import SideBySide
+from tests.stages import HEALTHY, LAB, STAGES, answering, place, tls_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from holdwire.testing.certificates import Identity
-
 FAST = ("--timeout", "1.5")
-seen: list[tuple[str, str, float]] = []
-"""What was staged, what was concluded, how sure."""
+seen: dict[str, tuple[str, str, float]] = {}
+"""Each stage: what was staged, what was concluded, how sure."""
 
 
 def doctor(*arguments: str) -> tuple[int, dict[str, Any]]:
     """Run the command; its exit code and its document."""
+    if arguments[0].startswith("@"):
+        command = [*("ip", "netns", "exec", arguments[0][1:]), sys.executable, "-m", "holdwire", "doctor", "--json"]
+        done = subprocess.run([*command, *arguments[1:]], capture_output=True, text=True, timeout=50, check=False)
+        return done.returncode, json.loads(done.stdout)
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-        code = main(["doctor", "--json", *arguments])
+    code = main(["doctor", "--json", *arguments], output=Output(out=out, err=io.StringIO()))
     document: dict[str, Any] = json.loads(out.getvalue())
     return code, document
 
 
 def first(document: dict[str, Any]) -> str:
-    return document["conclusion"][0]["name"] if document["conclusion"] else "healthy"
+    return document["conclusion"][0]["name"] if document["conclusion"] else HEALTHY
 
 
-def conclude(staged: str, *arguments: str) -> dict[str, Any]:
-    """Run the command against a staged cause, which must come out first."""
-    code, document = doctor(*FAST, *arguments)
+def rung(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in document["rungs"] if one["rung"] == name)
+    return found
+
+
+def evidence(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = rung(document, name)["evidence"]
+    return found
+
+
+Examined = SideBySide[tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def examined(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examined]:
+    """What the command says of every stage."""
+
+    def look(name: str) -> tuple[int, dict[str, Any]]:
+        stage = (STAGES | LAB)[name]
+        with stage.arguments(tmp_path_factory.mktemp("stage")) as arguments:
+            return doctor(*arguments)
+
+    found = SideBySide(request, "name", look, threads=8)
+    yield found
+    found.close()
+
+
+def concluded(examined: Examined, name: str) -> dict[str, Any]:
+    """The document about a stage, whose cause must come out first."""
+    staged = (STAGES | LAB)[name].cause
+    code, document = examined[name]
     found = first(document)
-    seen.append((staged, found, document["conclusion"][0]["confidence"] if document["conclusion"] else 1.0))
+    seen[name] = staged, found, document["conclusion"][0]["confidence"] if document["conclusion"] else 1.0
     assert found == staged, json.dumps(document, indent=1)
     assert code == (1 if document["verdict"] == "failed" else 0)
     assert document["headline"]
-    assert document["connections"] <= 40
     return document
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> tuple[trustme.CA, str]:
+@pytest.mark.parametrize("name", STAGES)
+def test_the_staged_cause_is_ranked_first(name: str, examined: Examined) -> None:
+    document = concluded(examined, name)
+    assert document["connections"] <= 40
+    if STAGES[name].cause == HEALTHY:
+        assert document["verdict"] == "ok", document["headline"]
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAB)
+def test_the_cause_staged_on_the_path_is_ranked_first(name: str, examined: Examined) -> None:
+    document = concluded(examined, name)
+    if name == "a_firewall_that_drops":
+        hops = evidence(document, "tcp")["route"]
+        assert hops[0]["router"] == "10.77.1.1", "the traceroute names the last router that answers"
+    if name == "a_path_without_faults":
+        assert evidence(document, "mtu")["pmtu_bytes"] == 1500
+
+
+# --- what it says beside the cause ---
+
+
+def test_a_healthy_server_is_described(tmp_path: Path) -> None:
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    return ca, str(tmp_path / "ca.pem")
-
-
-def tls_server(ca: trustme.CA, *names: str, days: tuple[int, int] = (-1, 90)) -> ssl.SSLContext:
-    now = datetime.datetime.now(datetime.UTC)
-    leaf = ca.issue_cert(
-        *(names or ("localhost", "127.0.0.1")),
-        not_before=now + datetime.timedelta(days=days[0]),
-        not_after=now + datetime.timedelta(days=days[1]),
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    leaf.configure_cert(context)
-    return context
-
-
-def trusted(identity: Identity, folder: Path) -> str:
-    (folder / "authority.pem").write_bytes(identity.authority)
-    return str(folder / "authority.pem")
-
-
-def place(server: ChaosServer, host: str = "localhost") -> str:
-    return f"{host}:{server.url.rpartition(':')[2]}"
-
-
-@contextlib.contextmanager
-def answering(data: bytes, *, after: bool = False) -> Generator[int]:
-    """A process that says ``data`` on each connection, ``after`` something has come, and closes."""
-    program = textwrap.dedent("""
-        import contextlib, socket, sys
-        listener = socket.create_server(("127.0.0.1", 0))
-        print(listener.getsockname()[1], flush=True)
-        while True:
-            with listener.accept()[0] as peer, contextlib.suppress(OSError):
-                if sys.argv[2] == "True":
-                    peer.recv(4096)
-                peer.sendall(bytes.fromhex(sys.argv[1]))
-                peer.recv(4096)
-    """)
-    command = [sys.executable, "-c", program, data.hex(), str(after)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
-
-
-# --- healthy servers ---
-
-
-def test_a_healthy_tls_server_is_no_alarm(authority: tuple[trustme.CA, str]) -> None:
-    ca, file = authority
     with ChaosServer(tls=tls_server(ca)) as server:
-        code, document = doctor("--ca", file, place(server))
-    assert (code, document["verdict"], document["conclusion"]) == (0, "ok", ()) or document["conclusion"] == []
-    rungs = {rung["rung"]: rung["verdict"] for rung in document["rungs"]}
-    assert {rungs[name] for name in ("dns", "tcp", "tls", "mtu", "http", "reuse", "close")} == {"ok"}
-    tls = next(rung["evidence"] for rung in document["rungs"] if rung["rung"] == "tls")
+        code, document = doctor("--ca", str(tmp_path / "ca.pem"), place(server))
+    assert (code, document["verdict"], document["conclusion"]) == (0, "ok", [])
+    rungs = {one["rung"]: one["verdict"] for one in document["rungs"]}
+    assert {rungs[name] for name in ("dns", "tcp", "tls", "mtu", "http", "reuse", "close", "loss")} == {"ok"}
+    tls = evidence(document, "tls")
     assert tls["messages"][:2] == ["sent client_hello", "received server_hello"]
     assert tls["versions"] == {"TLSv1.2": "ok", "TLSv1.3": "ok"}
     assert tls["protocols"] == {"h2": None, "http/1.1": None}
     assert tls["ocsp_stapled"] == "no"
     assert document["vantage"]["source"] == "127.0.0.1"
-
-
-def test_a_healthy_plain_server_is_no_alarm() -> None:
-    with ChaosServer() as server:
-        code, document = doctor(server.url, "--strict")
-    assert (code, document["verdict"]) == (0, "ok")
-
-
-def test_a_server_that_speaks_no_http_is_no_alarm() -> None:
-    with answering(b"220 mail.example ESMTP\r\n") as port:
-        code, document = doctor(*FAST, "--plain", f"127.0.0.1:{port}")
-    assert code == 0, document["headline"]
-
-
-@pytest.mark.server
-def test_nginx_is_no_alarm(tmp_path: Path) -> None:
-    with nginx(tmp_path) as server:
-        code, document = doctor("--ca", trusted(server.identity, tmp_path), f"localhost:{server.port}")
-    assert (code, document["verdict"]) == (0, "ok"), document["headline"]
-
-
-# --- names and connections ---
-
-
-def test_a_name_that_does_not_exist() -> None:
-    conclude("name_not_found", "no-such-host.invalid")
-
-
-def test_a_port_without_a_listener() -> None:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        conclude("refused", f"127.0.0.1:{bound.getsockname()[1]}")
-
-
-def test_a_listener_whose_backlog_is_full() -> None:
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(3):
-            filler = stack.enter_context(socket.socket())
-            filler.settimeout(0)
-            filler.connect_ex(listener.getsockname())
-        conclude("backlog_full", "--plain", f"127.0.0.1:{listener.getsockname()[1]}")
-
-
-# --- TLS ---
-
-FAULTS = {
-    "reset_in_handshake": "handshake rst",
-    "closed_in_handshake": "handshake fin_without_close_notify",
-    "server_not_answering": "handshake stall",
-}
-
-
-@pytest.mark.parametrize("staged", FAULTS)
-def test_a_handshake_that_fails(staged: str, authority: tuple[trustme.CA, str]) -> None:
-    ca, file = authority
-    with ChaosServer(tls=tls_server(ca)) as server:
-        server.sprinkle(FAULTS[staged], share=1.0)
-        conclude(staged, "--tls", "--ca", file, place(server))
-
-
-CERTIFICATES: dict[str, tuple[tuple[str, ...], tuple[int, int]]] = {
-    "certificate_expired": ((), (-90, -1)),
-    "certificate_not_yet_valid": ((), (5, 90)),
-    "certificate_name_mismatch": (("other.example",), (-1, 90)),
-    "certificate_expires_soon": ((), (-1, 5)),
-}
-
-
-@pytest.mark.parametrize("staged", CERTIFICATES)
-def test_a_certificate_that_is_wrong(staged: str, authority: tuple[trustme.CA, str]) -> None:
-    ca, file = authority
-    names, days = CERTIFICATES[staged]
-    with ChaosServer(tls=tls_server(ca, *names, days=days)) as server:
-        document = conclude(staged, "--tls", "--ca", file, place(server))
-    tls = next(rung for rung in document["rungs"] if rung["rung"] == "tls")
-    assert tls["evidence"]["certificate"]["not_after"], "the certificate is shown although it is not accepted"
-
-
-def test_a_certificate_that_nobody_here_trusts(authority: tuple[trustme.CA, str]) -> None:
-    with ChaosServer(tls=tls_server(authority[0])) as server:
-        document = conclude("certificate_untrusted", "--tls", place(server))
-    tls = next(rung["evidence"] for rung in document["rungs"] if rung["rung"] == "tls")
-    assert tls["messages"][-1] == "sent unknown_ca", "the alert is among the messages"
-
-
-def test_a_plain_server_on_the_tls_port() -> None:
-    with answering(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", after=True) as port:
-        conclude("not_tls", "--tls", f"127.0.0.1:{port}")
+    assert evidence(document, "resources")["sockets_by_state"]["LISTEN"] >= 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_server_with_old_versions_only(authority: tuple[trustme.CA, str]) -> None:
-    ca, file = authority
+def test_a_server_with_old_versions_only(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = tls_server(ca)
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
     with ChaosServer(tls=context) as server:
-        conclude("tls_version_mismatch", "--tls", "--ca", file, place(server))
+        _, document = doctor(*FAST, "--tls", "--ca", str(tmp_path / "ca.pem"), place(server))
+    assert first(document) == "tls_version_mismatch"
 
 
-def test_a_name_that_is_filtered(authority: tuple[trustme.CA, str]) -> None:
-    ca, file = authority
-    context = tls_server(ca)
-    context.sni_callback = lambda _, name, __: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if name else None
-    with ChaosServer(tls=context) as server:
-        conclude("server_name_filtered", "--tls", "--ca", file, place(server))
+def test_a_certificate_that_is_not_accepted_is_shown() -> None:
+    with ChaosServer(tls=tls_server(trustme.CA())) as server:
+        _, document = doctor(*FAST, "--tls", place(server))
+    tls = evidence(document, "tls")
+    assert tls["certificate"]["not_after"]
+    assert tls["messages"][-1] == "sent unknown_ca", "the alert is among the messages"
 
 
-def test_a_server_that_wants_a_client_certificate(authority: tuple[trustme.CA, str]) -> None:
-    ca, file = authority
-    context = tls_server(ca)
-    context.verify_mode = ssl.CERT_REQUIRED
-    ca.configure_trust(context)
-    with ChaosServer(tls=context) as server:
-        conclude("client_certificate_required", "--tls", "--ca", file, place(server))
+def test_a_server_that_accepts_no_more_has_crashed_as_far_as_one_can_see_from_outside() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        case = Case(target=Target("127.0.0.1", listener.getsockname()[1], secure=False))
+    http, reuse = anyio.run(lambda: conversation.look(case, verify=True))
+    assert (http.verdict, reuse.verdict) == ("failed", "skipped")
+    assert [sign.name for sign in http.signs] == ["server_crashed"]
 
 
-def test_a_server_that_leaves_out_close_notify(authority: tuple[trustme.CA, str]) -> None:
-    ca, file = authority
-    with ChaosServer(tls=tls_server(ca)) as server:
-        server.sprinkle("response:end fin_without_close_notify", share=1.0)
-        conclude("no_close_notify", "--tls", "--ca", file, place(server))
+# --- what the client is set to ---
 
 
-# --- answers ---
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--idle-limit", "40"), "the keepalive of profile 'default' comes too late, after 60 s"),
+        (("--idle-limit", "40", "--heartbeat", "50"), "the heartbeat comes too late, after 50 s"),
+        (("--idle-limit", "350", "--profile", "aws-alb", "--heartbeat", "20"), ""),
+        (("--idle-limit", "40", "--heartbeat", "20"), ""),
+        (("--idle-limit", "40", "--profile", "lan"), ""),
+        (("--idle-limit", "61"), ""),
+    ],
+)
+def test_what_is_sent_in_silence_is_held_against_a_known_limit(options: tuple[str, ...], told: str) -> None:
+    with socket.socket() as bound:  # nobody has to listen there
+        bound.bind(("127.0.0.1", 0))
+        _, document = doctor(*FAST, *options, f"127.0.0.1:{bound.getsockname()[1]}")
+    configuration = rung(document, "configuration")
+    assert configuration["verdict"] == ("warning" if told else "ok")
+    assert [one["name"] for one in configuration["signs"]] == (["idle_reset"] if told else [])
+    assert told in configuration["summary"]
 
 
-def test_a_server_that_resets_instead_of_an_answer() -> None:
+@pytest.mark.parametrize(("seconds", "verdict"), [(1, "warning"), (30, "ok")])
+def test_what_the_server_announces_is_held_against_the_pool(seconds: int, verdict: str) -> None:
     with ChaosServer() as server:
-        server.sprinkle("response:0 rst", share=1.0)
-        conclude("reset_by_server", server.url)
-
-
-def test_a_server_that_closes_instead_of_an_answer() -> None:
-    with ChaosServer() as server:
-        server.sprinkle("response:0 fin", share=1.0)
-        conclude("closed_without_answer", server.url)
-
-
-def test_a_server_that_is_stuck() -> None:
-    with ChaosServer() as server:
-        server.sprinkle("response:0 stall", share=1.0)
-        conclude("server_not_answering", server.url)
-
-
-def test_a_gateway_without_a_backend() -> None:
-    with ChaosServer() as server:
-        server.answer("/", Answer(status=502))
-        conclude("gateway_error", server.url)
-
-
-def test_a_server_that_closes_idle_connections_at_once() -> None:
-    with ChaosServer() as server:
-        server.sprinkle("idle:0.3 fin", share=1.0)
-        conclude("idle_limit", server.url)
-
-
-def test_a_server_out_of_descriptors() -> None:
-    program = textwrap.dedent("""
-        import resource, socket, time
-        listener = socket.create_server(("127.0.0.1", 0))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (listener.fileno() + 1, listener.fileno() + 1))
-        print(listener.getsockname()[1], flush=True)
-        while True:
-            try:
-                listener.accept()
-            except OSError:
-                time.sleep(0.05)
-    """)
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        port = int(process.stdout.readline())
-        conclude("server_not_answering", "--tls", f"127.0.0.1:{port}")
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        server.answer("/", Answer(headers=(("keep-alive", f"timeout={seconds}, max=100"),)))
+        code, document = doctor(*FAST, server.url)
+    assert (code, rung(document, "configuration")["verdict"]) == (0, verdict)
+    assert f"the server announces that it closes after {seconds} s" in rung(document, "configuration")["summary"]
 
 
 def test_our_own_lack_of_descriptors_is_not_blamed_on_the_server() -> None:
@@ -327,7 +213,7 @@ def test_our_own_lack_of_descriptors_is_not_blamed_on_the_server() -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)
-    seen.append(("descriptors_short", first(document), 0.9))
+    seen["a client without descriptors"] = "descriptors_short", first(document), 0.9
     assert (done.returncode, first(document)) == (1, "descriptors_short")
 
 
@@ -342,82 +228,13 @@ def test_without_root_it_looks_as_well() -> None:
                 os.setgid(65534)
                 os.setuid(65534)
                 code, document = doctor(server.url, "--strict")
-                if next(one for one in document["rungs"] if one["rung"] == "surroundings")["evidence"]["root"]:
+                said = "without root the kernel's log and other users' processes are not looked at"
+                if said not in rung(document, "surroundings")["summary"]:
                     code = 4
             finally:
                 os._exit(code)
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-
-
-# --- the path ---
-
-
-@pytest.fixture
-def net() -> Iterator[Lab]:
-    with lab() as made:
-        yield made
-
-
-@contextlib.contextmanager
-def across(net: Lab, **options: Any) -> Generator[ChaosServer]:
-    """A server behind the router; the calling thread is the client."""
-    with net.on(net.server):
-        server = ChaosServer(host=SERVER, **options)
-        server.__enter__()
-    try:
-        with net.on(net.client):
-            yield server
-    finally:
-        server.__exit__(None, None, None)
-
-
-def drop(net: Lab) -> None:
-    net.drop_all()
-
-
-def unreachable(net: Lab) -> None:
-    net.nft("add rule inet f fw ip protocol tcp reject with icmp type host-unreachable")
-
-
-def rejected(net: Lab) -> None:
-    net.nft("add rule inet f fw meta l4proto tcp reject with tcp reset")
-
-
-def black_hole_for_large_packets(net: Lab) -> None:
-    net.nft("add rule inet f fw ip length > 1000 drop")
-
-
-PATHS: dict[str, Callable[[Lab], None]] = {
-    "syn_dropped": drop,
-    "unreachable": unreachable,
-    "refused": rejected,
-    "mtu_black_hole": black_hole_for_large_packets,
-}
-
-
-@pytest.mark.netns
-@pytest.mark.slow
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("staged", PATHS)
-def test_a_path_that_is_broken(net: Lab, staged: str) -> None:
-    with across(net) as server:
-        PATHS[staged](net)
-        document = conclude(staged, server.url)
-    if staged == "syn_dropped":
-        tcp = next(rung for rung in document["rungs"] if rung["rung"] == "tcp")
-        assert tcp["evidence"]["route"][0]["router"] == "10.77.1.1", "the traceroute names the last router that answers"
-
-
-@pytest.mark.netns
-@pytest.mark.slow
-@pytest.mark.timeout(60)
-def test_a_healthy_path_is_no_alarm(net: Lab) -> None:
-    with across(net) as server:
-        code, document = doctor(server.url)
-    assert (code, document["verdict"]) == (0, "ok"), document["headline"]
-    mtu = next(rung for rung in document["rungs"] if rung["rung"] == "mtu")
-    assert mtu["evidence"]["pmtu_bytes"] == 1500
 
 
 # --- the command ---
@@ -444,8 +261,22 @@ def test_a_fault_that_comes_and_goes_is_found_by_looking_again(capsys: pytest.Ca
     assert "reset instead of an answer" in capsys.readouterr().out.splitlines()[0]
 
 
+def test_a_port_whose_security_nobody_knows_is_asked_at_the_given_address() -> None:
+    with answering(b"220 mail.example ESMTP\r\n") as port:
+        code, document = doctor(*FAST, "--resolve", "127.0.0.1", f"no-such-host.invalid:{port}")
+    assert code == 0, document["headline"]
+
+
 @pytest.mark.parametrize(
-    "wrong", [["--timeout", "0", "h"], ["--proxy", "ftp://x", "h"], ["user:pw@h"], ["--ca", "/no/such/file", "h"]]
+    "wrong",
+    [
+        ["--timeout", "0", "h"],
+        ["--proxy", "ftp://x", "h"],
+        ["user:pw@h"],
+        ["--ca", "/no/such/file", "h"],
+        ["--profile", "no-such-profile", "h"],
+        ["--idle", "0", "h"],
+    ],
 )
 def test_wrong_usage_opens_nothing_and_says_why(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", *wrong]) == 2
@@ -458,6 +289,10 @@ def test_wrong_usage_opens_nothing_and_says_why(wrong: list[str], capsys: pytest
 def test_the_confusion_table(capsys: pytest.CaptureFixture[str]) -> None:
     """Last: what was staged against what was concluded."""
     with capsys.disabled():
-        rows = [f"{one:32} {found:32} {sure:.0%}{'' if one == found else '   WRONG'}" for one, found, sure in seen]
-        sys.stdout.write("\n".join(["", f"{'staged':32} {'ranked first':32} confidence", *rows, ""]))
-    assert all(staged == found for staged, found, _ in seen)
+        rows = [
+            f"{name:56} {one:26} {found:26} {sure:.0%}{'' if one == found else '   WRONG'}"
+            for name, (one, found, sure) in seen.items()
+        ]
+        head = f"{'stage':56} {'cause':26} {'ranked first':26} confidence"
+        sys.stdout.write("\n".join(["", head, *rows, ""]))
+    assert all(staged == found for staged, found, _ in seen.values())

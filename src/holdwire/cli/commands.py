@@ -81,10 +81,10 @@ exit codes: 0 healthy, 1 a problem found, 2 could not look
 'holdwire COMMAND --help' tells more about each command."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line ``argv`` (default: the process's); returns the exit code."""
+def main(argv: Sequence[str] | None = None, *, output: Output | None = None) -> int:
+    """Run the command line ``argv`` (default: the process's) and write to ``output``; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    output = Output()
+    output = output or Output()
     try:
         args = _parser(arguments).parse_args(arguments)
         module: _Module = args.command.load()

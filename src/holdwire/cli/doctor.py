@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -12,8 +13,11 @@ import anyio
 from ..doctor.case import CONNECTIONS, Case
 from ..doctor.ladder import examine
 from ..doctor.record import Verdict
+from ..doctor.rungs.silence import plan
 from ..doctor.target import parse_target
+from ..doctor.upkeep import Upkeep
 from ..http.proxy import PROXY_SCHEMES, Proxy, basic_credentials
+from ..policy.profiles import profile
 
 if TYPE_CHECKING:
     import argparse
@@ -29,11 +33,15 @@ examples:
   holdwire doctor --json --strict db.internal:5432
   holdwire doctor --resolve 10.0.0.7 --sni api.example.com api.example.com
   holdwire doctor --repeat 10 api.example.com            a fault that comes and goes
+  holdwire doctor --idle 70 --profile aws-nlb api.example.com
+                                                         does the client's upkeep hold the idle limit?
   holdwire doctor --proxy http://proxy.internal:3128 api.example.com
 
 The first line is the verdict with the next action, the second says from where it looked; then each check with its
 numbers, and the causes with the evidence for each. Progress goes to standard error. It opens at most 40 connections a
-run, and asks for one page. How long connections may be silent is another question: holdwire idle.
+run, and asks for one page. How long connections may be silent takes longer to find out (--idle, or holdwire idle);
+the client's keepalive, heartbeat and pool are held against what is known of it. If the server runs on this host, its
+process is looked at too: its descriptors, CPU time and memory, and the connections that wait to be accepted.
 
 exit codes: 0 healthy (warnings too, unless --strict), 1 a problem found, 2 could not look"""
 
@@ -59,6 +67,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", default="/", help="what to GET (default /)")
     parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="for each step (default 5)")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="look N times, a second apart")
+    parser.add_argument(
+        "--idle", type=float, nargs="?", const=65.0, metavar="S", help="measure the idle limit, up to S seconds (65)"
+    )
+    parser.add_argument(
+        "--idle-limit", type=float, metavar="S", help="the idle limit, if holdwire idle found it before"
+    )
+    parser.add_argument(
+        "--profile",
+        default="default",
+        metavar="NAME",
+        help="the client's profile; several: NAME|NAME (default default)",
+    )
+    parser.add_argument("--heartbeat", type=float, metavar="S", help="the client sends a heartbeat after S of silence")
+    parser.add_argument("--watch", type=int, metavar="PID", help="the server's process, if it is on this host")
     parser.add_argument("--strict", action="store_true", help="exit 1 for warnings too")
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
@@ -99,9 +121,20 @@ def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
     target = parse_target(args.target, secure=args.secure)
     if args.timeout <= 0 or args.repeat < 1:
         raise ValueError("--timeout must be above 0, --repeat at least 1")
+    if any(one is not None and one <= 0 for one in (args.idle, args.idle_limit, args.heartbeat)):
+        raise ValueError("--idle, --idle-limit and --heartbeat must be above 0")
     proxy = _proxy(args.proxy)
+    chosen = functools.reduce(lambda one, other: one | other, map(profile, args.profile.split("|")))
+    silent = None if args.idle is None else plan(args.idle)
+    more = 0 if silent is None else silent.most_connections
     output.note(
-        f"at most {CONNECTIONS} connections to {target}" + (f", {args.repeat} times" if args.repeat > 1 else "")
+        f"at most {CONNECTIONS + more} connections to {target}"
+        + (f", {args.repeat} times" if args.repeat > 1 else "")
+        + (
+            ""
+            if silent is None
+            else f"; measuring silence takes {silent.duration[0]:.0f} to {silent.duration[1]:.0f} s"
+        )
     )
     reports: list[Report] = []
     for number in range(args.repeat):
@@ -115,6 +148,11 @@ def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
             ca_file=args.ca,
             path=args.path,
             timeout=args.timeout,
+            upkeep=Upkeep(profile=chosen, heartbeat=args.heartbeat),
+            idle_limit=args.idle_limit,
+            idle=args.idle,
+            watch=args.watch,
+            more=more,
         )
         case.context()  # a file of certificates that cannot be read is told before anything is opened
         reports.append(anyio.run(examine, case, output.progress))

@@ -19,6 +19,8 @@ from ..policy import diagnosis
 from ..policy.kind import Kind
 from ..policy.phase import Phase
 from ..tls.stream import TLSStream
+from .idle_probe import PATIENCE, speaks_tls
+from .upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +60,10 @@ class Case:
     """See the module.
 
     ``address`` replaces name resolution, ``server_name`` the name in TLS. ``timeout`` bounds each step, in seconds.
-    ``opened`` counts the probe connections so far.
+    ``upkeep`` is what the client is set to, ``idle_limit`` the idle limit that is known already, ``idle`` up to how
+    much silence it is to be measured, ``watch`` the server's process on this host.
+    ``opened`` counts the probe connections so far, ``more`` are allowed beyond ``CONNECTIONS``; ``repeated`` counts the
+    segments that the kernel had to send again on those that were ``close``d, ``lossy`` the connections with such.
     """
 
     target: Target
@@ -68,13 +73,28 @@ class Case:
     ca_file: str | None = None
     path: str = "/"
     timeout: float = 5.0
+    upkeep: Upkeep = field(default_factory=Upkeep)
+    idle_limit: float | None = None
+    idle: float | None = None
+    watch: int | None = None
+    more: int = 0
     opened: int = field(default=0, init=False)
+    repeated: int = field(default=0, init=False)
+    lossy: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.server_name = self.server_name or self.target.host
 
-    def learn_security(self, secure: bool) -> None:  # noqa: FBT001 - what it is about stands in the name
-        """Whether the port speaks TLS, where nobody said so."""
+    async def learn_security(self) -> None:
+        """Find out whether the port speaks TLS, where nobody said so. A failure is for the rungs to tell."""
+
+        async def opening() -> TLSStream:
+            return await self.secure(await self.connect(), self.context(verify=False), timeout=PATIENCE)
+
+        try:
+            secure = await speaks_tls(opening())
+        except HoldwireError as exc:
+            secure = exc.failure is not None and exc.failure.phase is Phase.TLS_HANDSHAKE
         self.target = replace(self.target, secure=secure)
 
     def context(self, *, verify: bool = True, alpn: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
@@ -97,8 +117,8 @@ class Case:
             HoldwireError: No connection came about.
             TooMany: The cap is reached.
         """
-        if self.opened >= CONNECTIONS:
-            raise TooMany(f"{CONNECTIONS} probe connections were opened, and no more are")
+        if self.opened >= CONNECTIONS + self.more:
+            raise TooMany(f"{CONNECTIONS + self.more} probe connections were opened, and no more are")
         self.opened += 1
         host, port = self.target.host, self.target.port
         deadline = time.monotonic() + (timeout or self.timeout)
@@ -118,14 +138,19 @@ class Case:
         dialled = await dial(there, port, keepalive=None, timeout=deadline - time.monotonic(), origin=(host, port))
         return dialled.stream
 
-    async def secure(self, stream: SocketStream, context: ssl.SSLContext, *, name: str | None = None) -> TLSStream:
+    async def secure(
+        self, stream: SocketStream, context: ssl.SSLContext, *, name: str | None = None, timeout: float | None = None
+    ) -> TLSStream:
         """TLS over ``stream``; ``name`` empty sends no server name.
 
         Raises:
             HoldwireError: The handshake failed.
         """
         return await TLSStream.connect(
-            stream, context=context, server_hostname=self.server_name if name is None else name, timeout=self.timeout
+            stream,
+            context=context,
+            server_hostname=self.server_name if name is None else name,
+            timeout=min(timeout or self.timeout, self.timeout),
         )
 
     async def open(self, address: str | None = None, *, verify: bool = True) -> SocketStream | TLSStream:
@@ -133,9 +158,19 @@ class Case:
         stream = await self.connect(address)
         return await self.secure(stream, self.context(verify=verify)) if self.target.secure else stream
 
-    def request(self, *, close: bool = False, padding: int = 0) -> bytes:
-        """A GET of the user's path, with ``padding`` bytes of a header that means nothing."""
-        head = f"GET {self.path} HTTP/1.1\r\nHost: {self.target.host}\r\nAccept: */*\r\nUser-Agent: holdwire-doctor\r\n"
+    def close(self, wire: SocketStream | TLSStream) -> None:
+        """Close a connection, and count what was sent again on it and had not arrived before."""
+        info = wire.facts().get("tcp")
+        lost = 0 if info is None else (info.total_retrans or 0) - (info.dsack_dups or 0)
+        if lost > 0:
+            self.repeated += lost
+            self.lossy += 1
+        wire.close()
+
+    def request(self, *, path: str | None = None, close: bool = False, padding: int = 0) -> bytes:
+        """A GET of the user's path, or of ``path``, with ``padding`` bytes of a header that means nothing."""
+        head = f"GET {path or self.path} HTTP/1.1\r\nHost: {self.target.host}\r\n"
+        head += "Accept: */*\r\nUser-Agent: holdwire-doctor\r\n"
         if close:
             head += "Connection: close\r\n"
         if padding:

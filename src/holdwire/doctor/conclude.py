@@ -103,11 +103,6 @@ ADVICE: Final[dict[str, tuple[int, str, str]]] = {
         "the handshake works only without the server's name",
         "Something on the way or at the server rejects this name in SNI: check its virtual hosts and inspection.",
     ),
-    "server_name_needed": (
-        3,
-        "the handshake works only with the server's name",
-        "Clients must send SNI; old ones and those that connect by address do not.",
-    ),
     "tls_alert": (3, "the server ends TLS with an alert", "Look the alert up by its name, and in the server's log."),
     "reset_in_handshake": (
         3,
@@ -133,6 +128,41 @@ ADVICE: Final[dict[str, tuple[int, str, str]]] = {
         4,
         "the connection is closed instead of an answer",
         "The server gave up without a word: see its log, its limits, and what stands before it.",
+    ),
+    "answer_cut": (
+        4,
+        "the answer ends before it is whole",
+        "The server's program erred, crashed or mishandled non-blocking sockets: alike from outside, so see its log.",
+    ),
+    "request_cut": (
+        4,
+        "only this request is cut, others are answered",
+        "An error of the server's program in what serves this path, or a filter on it: see its log.",
+    ),
+    "server_crashed": (
+        4,
+        "the server's process ends while it is asked",
+        "See its log, the kernel's (segmentation fault, OOM killer) and what restarts it.",
+    ),
+    "server_memory_short": (
+        6,
+        "the server runs out of memory and is killed",
+        "Raise the memory limit of its control group, or look for what takes the memory.",
+    ),
+    "server_descriptors_short": (
+        6,
+        "the server's process is out of descriptors",
+        "Raise its limit (ulimit -n, LimitNOFILE=) or look for what leaks descriptors.",
+    ),
+    "server_cpu_short": (
+        6,
+        "the server's process has no CPU time left",
+        "Profile it, give it more processes or a larger CPU limit: time-outs of clients are only the consequence.",
+    ),
+    "accept_queue": (
+        6,
+        "connections wait for the server to accept them",
+        "All its workers or threads are busy or blocked: look at what they wait for, and at their number.",
     ),
     "server_error": (4, "the server answers with an error of its own", "See the server's log."),
     "gateway_error": (
@@ -183,9 +213,26 @@ ADVICE: Final[dict[str, tuple[int, str, str]]] = {
 }
 """For each sign: the step of the guide, the cause in words, and what to do."""
 
+_UNWELL: Final = frozenset(
+    {
+        "server_not_answering",
+        "slow",
+        "reset_by_server",
+        "closed_without_answer",
+        "reset_in_handshake",
+        "closed_in_handshake",
+    }
+)
 EXPLAINS: Final[dict[str, frozenset[str]]] = {
-    "backlog_full": frozenset({"syn_dropped"}),
+    "backlog_full": frozenset({"syn_dropped", "accept_queue"}),
     "mtu_black_hole": frozenset({"server_not_answering", "packet_loss"}),
+    "accept_queue": _UNWELL,
+    "server_cpu_short": _UNWELL | {"accept_queue", "cpu_short"},
+    "server_descriptors_short": _UNWELL | {"accept_queue", "backlog_full"},
+    "server_crashed": _UNWELL | {"answer_cut", "refused", "request_cut", "accept_queue"},
+    "server_memory_short": _UNWELL | {"answer_cut", "refused", "request_cut", "accept_queue", "server_crashed"},
+    "request_cut": frozenset({"reset_by_server", "closed_without_answer"}),
+    "blocked_locally": frozenset({"syn_dropped", "unreachable", "refused"}),
     "server_name_filtered": frozenset({"reset_in_handshake", "closed_in_handshake", "tls_alert"}),
     "clock_skew": frozenset({"certificate_expired", "certificate_not_yet_valid"}),
     "idle_reset": frozenset({"packet_loss"}),

@@ -23,17 +23,17 @@ from .idle_search import Ending, Observation
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from ..net.stream import SocketStream
     from .idle_search import IdleSearch
     from .target import Target
 
-__all__ = ["CannotProbe", "HttpUse", "RawUse", "Use", "find_security", "search"]
+__all__ = ["PATIENCE", "CannotProbe", "HttpUse", "RawUse", "Use", "find_security", "search", "speaks_tls"]
 
 _TIMEOUT: Final = 10.0
 """Seconds for a connect, a handshake, or the first answer."""
-_PATIENCE: Final = 3.0
+PATIENCE: Final = 3.0
 """Seconds for the answer to the second request."""
 _LOOK: Final = 0.1
 _RETRANSMITS: Final = 2
@@ -106,13 +106,22 @@ class RawUse:
 
 
 async def find_security(target: Target, context: ssl.SSLContext, server_name: str | None = None) -> bool:
-    """Whether ``target`` speaks TLS, found out by one handshake: a server that waits for more does not.
+    """Whether ``target`` speaks TLS.
 
     Raises:
         HoldwireError: It cannot be connected to, or TLS fails for another reason.
     """
+    return await speaks_tls(_open(target, context, server_name, patience=PATIENCE))
+
+
+async def speaks_tls(opening: Awaitable[SocketStream | TLSStream]) -> bool:
+    """Whether a handshake that is being made shows TLS: a server that waits for more does not speak it.
+
+    Raises:
+        HoldwireError: There is no connection, or TLS fails for another reason.
+    """
     try:
-        wire = await _open(target, context, server_name, patience=_PATIENCE)
+        wire = await opening
     except (ConnectFailed, DeadlineExceeded) as exc:
         failure = exc.failure
         if failure is not None and failure.phase is Phase.TLS_HANDSHAKE and failure.kind in _NOT_TLS:
@@ -217,9 +226,9 @@ class _Round:
         return Observation(time.monotonic() - began, ending)
 
     async def _second_use(self, wait: float, wire: SocketStream | TLSStream) -> Observation:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         try:
-            await wire.write(self._use.request, _PATIENCE)
+            await wire.write(self._use.request, PATIENCE)
             while True:
                 left = deadline - time.monotonic()
                 try:

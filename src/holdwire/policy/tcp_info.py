@@ -56,6 +56,7 @@ _FIELDS: Final[tuple[tuple[str, str, int], ...]] = (
     ("min_rtt", "I", 148),
     ("bytes_sent", "Q", 200),
     ("bytes_retrans", "Q", 208),
+    ("dsack_dups", "I", 216),
     ("snd_wnd", "I", 228),
     ("total_rto", "H", 240),
     ("total_rto_time", "I", 244),
@@ -83,7 +84,8 @@ class TcpInfo:
     """A snapshot of ``struct tcp_info``; a field that the kernel did not return is None.
 
     Units: ``rto``, ``rtt``, ``rttvar``, ``min_rtt`` in microseconds; ``last_*`` and ``total_rto_time`` in
-    milliseconds; ``unacked``, ``lost``, ``retransmits``, ``total_retrans`` in segments; the rest in bytes.
+    milliseconds; ``unacked``, ``lost``, ``retransmits``, ``total_retrans``, ``dsack_dups`` (sent again for nothing)
+    in segments; the rest in bytes.
 
     ``unacked`` reads 0 on a dead connection: evidence of delivery uses ``outq`` of the failure instead.
     ``bytes_acked`` counts our SYN as one byte and our FIN as another (linux/tcp.h, RFC 4898).
@@ -110,6 +112,7 @@ class TcpInfo:
     min_rtt: int | None = None
     bytes_sent: int | None = None
     bytes_retrans: int | None = None
+    dsack_dups: int | None = None
     snd_wnd: int | None = None
     total_rto: int | None = None
     total_rto_time: int | None = None

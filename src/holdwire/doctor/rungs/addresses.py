@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -22,23 +23,23 @@ if TYPE_CHECKING:
     from ..case import Case
     from ..record import Rung
 
-__all__ = ["look"]
+__all__ = ["later_sign", "look", "source"]
 
 _CHECK: Final = Check("tcp", 2, Phase.CONNECT, "Try the same from another host: is it this path, or the server?")
 _MOST: Final = 8
 """Addresses that are tried."""
 _LOCAL: Final = frozenset({"EACCES", "EPERM"})
 _NO_FAMILY: Final = frozenset({"ENETUNREACH", "EADDRNOTAVAIL", "EAFNOSUPPORT"})
+_LOOPBACK6: Final = "::1"
+"""Many a server listens at 127.0.0.1 alone, and localhost names both: no fault."""
 
 
 async def look(case: Case, addresses: Sequence[str]) -> tuple[Rung, list[str]]:
     """The rung, and the addresses that accepted, the fastest first."""
     results: dict[str, dict[str, Any]] = {}
     signs: list[Sign] = []
-    lost = 0
 
     async def probe(address: str) -> None:
-        nonlocal lost
         began = time.monotonic()
         try:
             stream = await case.connect(address)
@@ -50,9 +51,8 @@ async def look(case: Case, addresses: Sequence[str]) -> tuple[Rung, list[str]]:
             return
         took = time.monotonic() - began
         info = stream.facts().get("tcp")
-        lost += (info.total_retrans or 0) if info is not None else 0
         results[address] = {"connected_ms": round(took * 1000, 1), "rtt_ms": _ms(None if info is None else info.rtt)}
-        stream.close()
+        case.close(stream)
 
     async with anyio.create_task_group() as group:
         for address in addresses[:_MOST]:
@@ -61,14 +61,12 @@ async def look(case: Case, addresses: Sequence[str]) -> tuple[Rung, list[str]]:
         (one for one in results if "connected_ms" in results[one]), key=lambda one: results[one]["connected_ms"]
     )
     bad = [one for one in results if one not in good]
-    hopeless = [one for one in bad if results[one]["error"] in _NO_FAMILY and ":" in one]
+    hopeless = [one for one in bad if one == _LOOPBACK6 or (results[one]["error"] in _NO_FAMILY and ":" in one)]
     evidence: dict[str, Any] = {"addresses": results}
     if good:
         signs = [
             Sign("some_addresses_fail", 0.6, f"{one}: {results[one]['error']}") for one in bad if one not in hopeless
         ]
-        if lost:
-            signs.append(Sign("packet_loss", 0.3, f"{lost} SYN retransmissions while connecting"))
     elif bad and case.proxy is None and any(results[one]["error"] == "no answer" for one in bad):
         silent = next(one for one in bad if results[one]["error"] == "no answer")
         hops = await trace(silent, case.target.port)
@@ -80,7 +78,6 @@ async def look(case: Case, addresses: Sequence[str]) -> tuple[Rung, list[str]]:
 
 
 _SIGNS: Final[tuple[tuple[Callable[[Failure], bool], str, float], ...]] = (
-    (lambda failure: failure.phase is Phase.PROXY, "proxy_fails", 0.9),
     (lambda failure: failure.kind is Kind.LOCAL_TIMEOUT, "syn_dropped", 0.85),
     (lambda failure: failure.errno_name in _LOCAL, "blocked_locally", 0.9),
     (lambda failure: failure.kind is Kind.CONNECTION_REFUSED, "refused", 0.95),
@@ -93,6 +90,21 @@ _SIGNS: Final[tuple[tuple[Callable[[Failure], bool], str, float], ...]] = (
 """What a failed connect is a sign of: the first that holds."""
 
 
+def later_sign(case: Case, exc: HoldwireError) -> tuple[Sign, ...]:
+    """What it is a sign of that a connect fails after the first one has worked."""
+    failure = exc.failure
+    if failure is None or failure.phase is not Phase.CONNECT:
+        return ()
+    if failure.kind is Kind.CONNECTION_REFUSED:
+        return (
+            Sign("server_crashed", 0.85, f"connections to {case.target} were accepted before, and are refused now"),
+        )
+    if is_timeout(exc):
+        return (Sign("server_not_answering", 0.6, f"{case.target} accepted a connection before, and does no more"),)
+    sign = _sign(case, failure.peer or case.target.host, exc)
+    return () if sign is None else (sign,)
+
+
 def _sign(case: Case, address: str, exc: HoldwireError) -> Sign | None:
     failure = exc.failure
     if failure is None or (":" in address and failure.errno_name in _NO_FAMILY):
@@ -101,12 +113,32 @@ def _sign(case: Case, address: str, exc: HoldwireError) -> Sign | None:
     where = f"{address} port {case.target.port}"
     if is_timeout(exc):
         return Sign(name, confidence, f"no answer from {where} within {case.timeout:g} s")
+    if case.proxy is not None:
+        return Sign("proxy_fails", 0.9, f"{case.proxy.name}: {failure.errno_name or failure.detail or failure.kind}")
+    router = _said_by(failure)
+    if router and router == source(address, case.target.port) != address:
+        name = "blocked_locally"
+    said = f" (said by {router})" if router else ""
     what = failure.errno_name or failure.detail or failure.kind
-    return Sign(name, confidence, f"{failure.syscall or failure.phase} to {where}: {what}{_said_by(failure)}")
+    return Sign(name, confidence, f"{failure.syscall or failure.phase} to {where}: {what}{said}")
 
 
 def _said_by(failure: Failure) -> str:
-    return f" ({failure.detail})" if failure.detail and failure.detail.startswith("said by") else ""
+    """The address of the router that rejected the packet, if one did."""
+    _, _, router = (failure.detail or "").partition("said by ")
+    return router
+
+
+def source(address: str, port: int) -> str | None:
+    """Our own address on the way to ``address``; asks the kernel's routes, sends nothing."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((address, port))
+            name: str = sock.getsockname()[0]
+            return name
+    except OSError:
+        return None
 
 
 def _name(exc: HoldwireError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -13,6 +14,7 @@ from ...policy.kind import Kind
 from ...policy.phase import Phase
 from ..case import Truncated, Violation, is_timeout
 from ..record import Check, Sign, Verdict
+from .addresses import later_sign
 from .handshake import alert_sign
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ __all__ = ["look", "look_at_close"]
 _HTTP: Final = Check("http", 4, Phase.RESPONSE_WAIT, "See the server's log at this moment.")
 _REUSE: Final = Check("reuse", 7, Phase.IDLE, "Measure the limit: holdwire idle.")
 _CLOSE: Final = Check("close", 3, Phase.SHUTDOWN, "A capture tells who ended it: tcpdump, then holdwire pcap.")
+_NO_ANSWER: Final = "no answer before"
+_OTHER: Final = "/"
+_CUT: Final = frozenset({"reset_by_server", "closed_without_answer", "answer_cut"})
 _PAUSE: Final = 1.0
 _SKEW: Final = 60.0
 _SLOW: Final = 3.0
@@ -36,20 +41,21 @@ async def look(case: Case, *, verify: bool) -> tuple[Rung, Rung]:
     try:
         wire = await case.open(verify=verify)
     except HoldwireError as exc:
-        return _HTTP(Verdict.SKIPPED, f"no connection for it: {exc}"), _REUSE(Verdict.SKIPPED, "no answer before")
+        sign = later_sign(case, exc)
+        return _HTTP(_verdict(sign), f"no connection for it: {exc}", signs=sign), _REUSE(Verdict.SKIPPED, _NO_ANSWER)
     try:
         answer = await case.exchange(wire, case.request())
-    except (Violation, Truncated) as exc:
+    except Violation as exc:
         wire.abort()
-        told = "the port speaks no HTTP/1.1" if isinstance(exc, Violation) else "the answer is cut"
-        return _HTTP(Verdict.SKIPPED, f"{told}: {exc}"), _REUSE(Verdict.SKIPPED, "no answer before")
-    except HoldwireError as exc:
+        return _HTTP(Verdict.SKIPPED, f"the port speaks no HTTP/1.1: {exc}"), _REUSE(Verdict.SKIPPED, _NO_ANSWER)
+    except (HoldwireError, Truncated) as exc:
+        rung = _no_answer(case, exc, wire)
         wire.abort()
-        return _no_answer(case, exc, wire), _REUSE(Verdict.SKIPPED, "no answer before")
+        return await _compared(case, rung, verify=verify), _REUSE(Verdict.SKIPPED, _NO_ANSWER)
     try:
         return _answered(answer), await _again(case, wire, answer)
     finally:
-        wire.close()
+        case.close(wire)
 
 
 def _answered(answer: Answer) -> Rung:
@@ -81,9 +87,11 @@ def _answered(answer: Answer) -> Rung:
     )
 
 
-def _no_answer(case: Case, exc: HoldwireError, wire: SocketStream | TLSStream) -> Rung:
-    failure = exc.failure
-    if is_timeout(exc):
+def _no_answer(case: Case, exc: HoldwireError | Truncated, wire: SocketStream | TLSStream) -> Rung:
+    failure = exc.failure if isinstance(exc, HoldwireError) else None
+    if isinstance(exc, Truncated):
+        sign = Sign("answer_cut", 0.85, str(exc))
+    elif is_timeout(exc):
         info = wire.facts().get("tcp")
         if info is not None and info.unacked:
             sign = Sign("packet_loss", 0.6, f"the request is not acknowledged, {info.retransmits} retransmissions")
@@ -97,12 +105,24 @@ def _no_answer(case: Case, exc: HoldwireError, wire: SocketStream | TLSStream) -
         sign = Sign("reset_by_server", 0.85, f"{failure.syscall}: ECONNRESET in phase {failure.phase}")
     else:
         sign = Sign("closed_without_answer", 0.8, "the server closed without an answer")
-    return _HTTP(
-        Verdict.FAILED,
-        str(failure or exc),
-        {"errno": None if failure is None else failure.errno_name},
-        signs=(sign,),
-    )
+    errno = None if failure is None else failure.errno_name
+    return _HTTP(Verdict.FAILED, str(failure or exc), {"errno": errno}, signs=[sign])
+
+
+async def _compared(case: Case, rung: Rung, *, verify: bool) -> Rung:
+    """``rung``, which failed; where another request is answered, only this one is cut."""
+    if case.path == _OTHER or rung.signs[0].name not in _CUT:
+        return rung
+    try:
+        wire = await case.open(verify=verify)
+        try:
+            answer = await case.exchange(wire, case.request(path=_OTHER))
+        finally:
+            case.close(wire)
+    except (HoldwireError, Truncated, Violation):
+        return rung
+    sign = Sign("request_cut", 0.8, f"GET of the path that was asked for fails, GET {_OTHER}: status {answer.status}")
+    return replace(rung, signs=(*rung.signs, sign))
 
 
 async def _again(case: Case, wire: SocketStream | TLSStream, first: Answer) -> Rung:
@@ -140,14 +160,14 @@ async def look_at_close(case: Case, *, verify: bool) -> Rung:
     try:
         wire = await case.open(verify=verify)
     except HoldwireError as exc:
-        return _CLOSE(Verdict.SKIPPED, f"no connection to end: {exc}")
+        return _CLOSE(Verdict.SKIPPED, f"no connection to end: {exc}", signs=later_sign(case, exc))
     try:
         await case.exchange(wire, case.request(close=True))
         return await _end(case, wire)
     except (HoldwireError, Violation, Truncated) as exc:
         return _CLOSE(Verdict.SKIPPED, f"no answer to end: {exc}")
     finally:
-        wire.close()
+        case.close(wire)
 
 
 async def _end(case: Case, wire: SocketStream | TLSStream) -> Rung:
@@ -166,6 +186,10 @@ async def _end(case: Case, wire: SocketStream | TLSStream) -> Rung:
         return _CLOSE(Verdict.WARNING, f"reset instead of an orderly end: {failure}")
     how = "close_notify and FIN" if case.target.secure else "FIN"
     return _CLOSE(Verdict.OK, f"{how}, {(time.monotonic() - began) * 1000:.0f} ms after the answer")
+
+
+def _verdict(signs: tuple[Sign, ...]) -> Verdict:
+    return Verdict.FAILED if signs else Verdict.SKIPPED
 
 
 def _skew(date: str) -> float | None:

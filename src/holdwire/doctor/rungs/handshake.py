@@ -24,6 +24,7 @@ from ...policy.kind import Kind
 from ...policy.phase import Phase
 from ..case import is_timeout
 from ..record import Check, Sign, Verdict
+from .addresses import later_sign
 
 if TYPE_CHECKING:
     from ...policy.failure import Failure
@@ -68,7 +69,7 @@ async def look(case: Case) -> Rung:
         evidence |= _description(stream) | {"took_ms": round(took * 1000, 1)}
         signs += _dates(evidence)
     finally:
-        stream.close()
+        case.close(stream)
     evidence["versions"] = await _versions(case)
     evidence["protocols"] = await _protocols(case)
     evidence["without_sni"] = await _without_name(case)
@@ -95,7 +96,7 @@ async def _failed(case: Case, exc: HoldwireError, evidence: dict[str, Any]) -> R
         }
     if failure is not None and failure.kind is Kind.CERTIFICATE_INVALID:
         evidence |= await _unverified(case)
-    elif sign.name not in {"not_tls", "syn_dropped", "refused"}:
+    elif failure is not None and failure.phase is Phase.TLS_HANDSHAKE and sign.name != "not_tls":
         evidence["versions"] = await _versions(case)
         evidence["without_sni"] = without = await _without_name(case)
         if without == "ok":
@@ -115,6 +116,8 @@ def _sign(case: Case, exc: HoldwireError) -> Sign:
     failure = exc.failure
     if failure is None:
         return Sign("closed_in_handshake", 0.4, str(exc))
+    for sign in later_sign(case, exc):
+        return sign
     tls = failure.tls
     reason = (tls.reason or "") if tls is not None else ""
     if failure.kind in _KINDS:
@@ -196,7 +199,7 @@ async def _unverified(case: Case) -> dict[str, Any]:
     try:
         return _description(stream)
     finally:
-        stream.close()
+        case.close(stream)
 
 
 async def _versions(case: Case) -> dict[str, str]:
@@ -225,7 +228,7 @@ async def _protocols(case: Case) -> dict[str, str | None]:
             found[name] = "failed" if exc.failure is None else str(exc.failure.kind)
             return
         found[name] = stream.alpn_protocol
-        stream.close()
+        case.close(stream)
 
     async with anyio.create_task_group() as group:
         for name in _PROTOCOLS:
@@ -259,7 +262,7 @@ async def _outcome(case: Case, context: ssl.SSLContext, name: str | None) -> str
             return type(exc).__name__
         tls = failure.tls
         return (tls.alert_name if tls is not None else None) or failure.errno_name or str(failure.kind)
-    stream.close()
+    case.close(stream)
     return "ok"
 
 
