@@ -5,17 +5,24 @@ from __future__ import annotations
 import contextlib
 import gc
 import socket
+import struct
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.lowlevel
+import hpack
 import httpx
 import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
 import holdwire
+from holdwire.events import FailureRecorded
+from holdwire.policy.kind import Kind
+from holdwire.policy.phase import Sent
+from holdwire.policy.verdict import RetryAction
 from tests.http2.clients import Watch, client_of, connections_of, misbehaving
 from tests.http2.server import serve
 from tests.http2.test_wiring import tls
@@ -393,24 +400,36 @@ async def test_cancelled_anywhere_a_request_leaves_nothing_behind_and_the_connec
         assert pool.size == len(pool.connections) <= 2
 
 
-async def test_an_answer_that_came_before_the_reset_is_delivered_after_the_write_failed() -> None:
-    async def answer_and_reset(connection: Connection) -> None:
-        await connection.settings(streams=100)
-        await connection.heard(DataFrame)
-        await connection.send(connection.head(1, status=413), connection.data(1, b"too large"))
-        connection.stop_reading()
-        await anyio.sleep(0.05)
-        await connection.rst()
+async def test_an_answer_that_came_before_the_reset_is_delivered_after_the_write_failed_and_the_reset_is_told() -> None:
+    """The loop is held up until both are here, so that the next write meets the reset first."""
+    go, done = threading.Event(), threading.Event()
 
-    async with serve() as server, client_of() as client, anyio.create_task_group() as group:
-        usual = server.greet
+    def refuse(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        head = HeadersFrame(1, hpack.Encoder().encode([(":status", "413")]), flags=["END_HEADERS"])
+        with sock:
+            sock.sendall(SettingsFrame(0).serialize())
+            go.wait(10)
+            sock.sendall(head.serialize() + DataFrame(1, b"too large", flags=["END_STREAM"]).serialize())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        done.set()
 
-        async def greet(connection: Connection) -> None:
-            await usual(connection)
-            if not connection.number:
-                group.start_soon(answer_and_reset, connection)
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 1000
+        go.set()
+        assert done.wait(10)
+        for _ in range(3):
+            yield b"x" * 1000
 
-        server.greet = greet
-        response = await client.post(f"{server.url}/x", content=b"x" * 2**22)
-        assert (response.status_code, response.text) == (413, "too large")
-        assert (await client.get(f"{server.url}/y")).text == "/y"
+    watch = Watch()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=refuse, args=(listener,), daemon=True)
+        server.start()
+        async with client_of(watch) as client:
+            response = await client.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", content=body())
+            assert (response.status_code, response.text) == (413, "too large")
+        server.join(10)
+    (told,) = [event for event in watch.events if isinstance(event, FailureRecorded)]
+    assert (told.failure.kind, told.failure.sent) == (Kind.CONNECTION_RESET, Sent.PART)
+    assert told.verdict is not None
+    assert told.verdict.action is RetryAction.DELIVER

@@ -333,6 +333,9 @@ class Http2Connection(HttpConnection):
         if self.close_reason is not None or self._write_failed:
             return
         self._write_failed = True
+        for stream in self._streams.values():
+            if stream.end is None or stream.end > self.outbox.taken:
+                stream.attempt.write_failure = self.wire.failure  # to be told even if the answer comes all the same
         self._reader.cancel()
         itself: weakref.ref[Http2Connection] = weakref.ref(self)
         wire = self.wire
