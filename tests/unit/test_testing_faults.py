@@ -47,6 +47,12 @@ def test_what_is_printed_is_read_back_the_same(faults: tuple[Fault, ...]) -> Non
         ("send()#3 errno=EPIPE", Fault(point=Point.CALL_SEND, nth=3, action=Action.ERRNO, value=errno.EPIPE)),
         ("send() errno=EWOULDBLOCK", Fault(point=Point.CALL_SEND, action=Action.ERRNO, value=errno.EAGAIN)),
         ("recv() errno=9999", Fault(point=Point.CALL_RECV, action=Action.ERRNO, value=9999)),
+        (
+            "frame#2:1 rst_stream=refused_stream",
+            Fault(point=Point.FRAME, nth=2, at=1, action=Action.RST_STREAM, value=7),
+        ),
+        ("frame goaway=NO_ERROR", Fault(point=Point.FRAME, action=Action.GOAWAY, value=0)),
+        ("frame goaway=99", Fault(point=Point.FRAME, action=Action.GOAWAY, value=99)),
         ("connect stall=0.25", Fault(point=Point.CONNECT, action=Action.STALL, value=0.25)),
     ],
 )

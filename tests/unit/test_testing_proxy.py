@@ -293,7 +293,7 @@ def test_a_black_hole_is_silent_and_heals(server: ChaosServer) -> None:
         ("response#2 rst", "leave out the #2"),
         ("handshake rst", "needs a proxy that ends TLS"),
         ("idle:1 stall", "cannot be done by a proxy"),
-        ("frame:1 rst", "BlockingChaosProxy has no point frame"),
+        ("frame:1 rst", "BlockingChaosProxy without http2=True has no point frame"),
     ],
 )
 def test_scripts_that_it_cannot_carry_out_are_refused(script: str, complaint: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from ..testing.faults import ACTIONS, CALLS, Point, Script
+from ..testing.faults import ACTIONS, CALLS, Action, Point, Script
 from ..testing.proxy import ChaosProxy
 
 if TYPE_CHECKING:
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
-_POINTS: Final = tuple(point for point in Point if point not in CALLS and point is not Point.FRAME)
-_ACTIONS: Final = tuple(action for action, rule in ACTIONS.items() if rule.points.intersection(_POINTS))
+_POINTS: Final = tuple(point for point in Point if point not in CALLS)
+_ACTIONS: Final = tuple(
+    action
+    for action, rule in ACTIONS.items()
+    if rule.points.intersection(_POINTS) and action is not Action.RST_STREAM  # which only a server can
+)
 _EVERY: Final = 0.1
 """Seconds between two looks at the journal."""
 
@@ -38,8 +42,11 @@ examples:
                                                            one in a hundred, the same ones each time
   holdwire chaos --to api:443 --to-tls --tls --write-ca ca.pem --script 'handshake corrupt'
                                                            end the client's TLS; it must trust ca.pem
+  holdwire chaos --to api:8080 --http2 --script 'frame:5 goaway=ENHANCE_YOUR_CALM'
+                                                           tell a client of HTTP/2 to go away before the sixth frame
 
 a script is POINT[:AT] ACTION[=VALUE], several joined by semicolons; AT counts bytes, at idle it counts seconds
+at frame, with --http2, the frames that the server says; it begins with frame 0, its SETTINGS
   points   {", ".join(_POINTS)}
   actions  {", ".join(_ACTIONS)}
 
@@ -63,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which connections --share means (default 0)")
     parser.add_argument("--tls", action="store_true", help="end the client's TLS, with a certificate made for it")
     parser.add_argument("--write-ca", metavar="FILE", help="with --tls: write what the client has to trust")
+    parser.add_argument("--http2", action="store_true", help="scripts may say frame; with --tls HTTP/2 is offered")
     parser.add_argument("--to-tls", action="store_true", help="speak TLS to the server")
     parser.add_argument("--to-ca", metavar="FILE", help="with --to-tls: trust the certificates in this file")
     parser.add_argument("--seconds", type=float, metavar="S", help="how long to run (default: until interrupted)")
@@ -94,7 +102,11 @@ def _proxy(args: argparse.Namespace) -> ChaosProxy:
     """
     host, port = _address(args.listen, default_host="127.0.0.1")
     context = ssl.create_default_context(cafile=args.to_ca) if args.to_tls else None
-    proxy = ChaosProxy(_address(args.to), tls=args.tls, target_tls=context, host=host, port=port, seed=args.seed)
+    if context is not None and args.http2:
+        context.set_alpn_protocols(["h2", "http/1.1"])
+    proxy = ChaosProxy(
+        _address(args.to), tls=args.tls, target_tls=context, host=host, port=port, seed=args.seed, http2=args.http2
+    )
     scripts = [Script.parse(_text(script)) for script in args.script]
     if args.share is None:
         proxy.script(*scripts)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Chaos", "Connection"]
 
-_POINTS = frozenset(Point) - CALLS - {Point.FRAME}
+_POINTS = frozenset(Point) - CALLS
 _HEALTHY = Script()
 
 
@@ -58,7 +58,14 @@ class Chaos(abc.ABC):
     """The base of ``ChaosServer`` and ``ChaosProxy``."""
 
     def __init__(
-        self, *, tls: bool | Identity | ssl.SSLContext, host: str, port: int, seed: int, buffer: int | None
+        self,
+        *,
+        tls: bool | Identity | ssl.SSLContext,
+        host: str,
+        port: int,
+        seed: int,
+        buffer: int | None,
+        http2: bool = False,
     ) -> None:
         if isinstance(tls, bool):
             self.identity = self_signed() if tls else None
@@ -67,9 +74,10 @@ class Chaos(abc.ABC):
         """The certificate and its authority, where it has them."""
         self._context: ssl.SSLContext | None = None
         if self.identity is not None:
-            self._context = self.identity.server_context(alpn=("http/1.1",))
+            self._context = self.identity.server_context(alpn=("h2", "http/1.1") if http2 else ("http/1.1",))
         elif not isinstance(tls, bool | Identity):
             self._context = tls
+        self._http2 = http2
         self._bind = (host, port)
         self._seed = seed
         self._buffer = buffer
@@ -205,7 +213,12 @@ class Chaos(abc.ABC):
         command()
 
     def _check(self, script: Script) -> Script:
-        return script.require(_POINTS, type(self).__name__)
+        who = type(self).__name__
+        return (
+            script.require(_POINTS, who)
+            if self._http2
+            else script.require(_POINTS - {Point.FRAME}, f"{who} without http2=True")
+        )
 
     # --- inside ---
 

@@ -94,11 +94,12 @@ class FaultyLink:
         """
 
         async def send(data: bytes) -> None:
-            for part in self._split(Point.HANDSHAKE, data):
+            for part in self._cursor.split(Point.HANDSHAKE, 1, self._passed[Point.HANDSHAKE], data):
                 if isinstance(part, Fault):
                     await self._strike(part)
                 else:
                     await self._emit(Point.HANDSHAKE, part)
+            self._passed[Point.HANDSHAKE] += len(data)
 
         await self.link.handshake(send)
 
@@ -116,16 +117,25 @@ class FaultyLink:
         begun = anyio.current_time()
         while fault := self.next_idle():
             with anyio.move_on_after(begun + fault.at - anyio.current_time()):
-                return await self._receive()
-            await self.strike_idle(fault)
-        return await self._receive()
+                return await self.receive_any()
+            await self.strike(fault)
+        return await self.receive_any()
 
     def next_idle(self) -> Fault | None:
         """The next fault at ``idle``, for an owner that measures the time itself."""
         return next(iter(self._cursor.due(Point.IDLE, self.exchange)), None)
 
-    async def strike_idle(self, fault: Fault) -> None:
-        """Strike ``fault``, one of ``next_idle``.
+    def due(self, point: Point, exchange: int) -> list[Fault]:
+        """The faults at ``point`` that may strike in ``exchange``, for an owner that counts what they count."""
+        return self._cursor.due(point, exchange)
+
+    def take(self, fault: Fault) -> None:
+        """Tell that ``fault`` strikes now: the owner carries it out itself."""
+        self._cursor.take(fault)
+        self._tell(fault)
+
+    async def strike(self, fault: Fault) -> None:
+        """Strike ``fault``, one of ``next_idle`` or ``due``.
 
         Raises:
             LinkEnded: The fault ended the connection.
@@ -139,7 +149,7 @@ class FaultyLink:
         Raises:
             LinkEnded: A fault or the peer ended the connection.
         """
-        return await self.arrived(await self._receive())
+        return await self.arrived(await self.receive_any())
 
     async def arrived(self, data: bytes) -> bytes:
         """Strike what is due in ``data``, bytes of a request that have been received.
@@ -147,8 +157,18 @@ class FaultyLink:
         Raises:
             LinkEnded: A fault ended the connection.
         """
+        arrived = await self.arrived_of(max(self.exchange, 1), self._passed[Point.REQUEST], data)
+        self._passed[Point.REQUEST] += len(data)
+        return arrived
+
+    async def arrived_of(self, exchange: int, start: int, data: bytes) -> bytes:
+        """As ``arrived``, for the request number ``exchange``, of which ``start`` bytes came before.
+
+        Raises:
+            LinkEnded: A fault ended the connection.
+        """
         whole = bytearray()
-        for part in self._split(Point.REQUEST, data):
+        for part in self._cursor.split(Point.REQUEST, exchange, start, data):
             if isinstance(part, Fault):
                 await self._strike(part)
             else:
@@ -157,13 +177,13 @@ class FaultyLink:
                 whole += bytes(byte ^ 0xFF for byte in part[:damaged]) + part[damaged:]
         return bytes(whole)
 
-    async def request_over(self) -> None:
-        """The request has arrived whole.
+    async def request_over(self, exchange: int | None = None) -> None:
+        """The request (the present one, or the given one) has arrived whole.
 
         Raises:
             LinkEnded: A fault ended the connection.
         """
-        await self._at_end(Point.REQUEST)
+        await self._at_end(Point.REQUEST, exchange or self.exchange)
 
     async def send(self, data: bytes) -> None:
         """Send bytes of an answer.
@@ -171,19 +191,36 @@ class FaultyLink:
         Raises:
             LinkEnded: A fault or the peer ended the connection.
         """
-        for part in self._split(Point.RESPONSE, data):
+        await self.send_answer(max(self.exchange, 1), self._passed[Point.RESPONSE], data)
+        self._passed[Point.RESPONSE] += len(data)
+
+    async def send_answer(self, exchange: int, start: int, data: bytes) -> None:
+        """As ``send``, for the answer to the request number ``exchange``, of which ``start`` bytes are out.
+
+        Raises:
+            LinkEnded: A fault or the peer ended the connection.
+        """
+        for part in self._cursor.split(Point.RESPONSE, exchange, start, data):
             if isinstance(part, Fault):
                 await self._strike(part)
             else:
                 await self._emit(Point.RESPONSE, part)
 
-    async def response_over(self) -> None:
-        """The answer is out whole.
+    async def send_beside(self, data: bytes) -> None:
+        """Send bytes that belong to no answer.
+
+        Raises:
+            LinkEnded: The peer ended the connection.
+        """
+        await self._emit(Point.RESPONSE, data)
+
+    async def response_over(self, exchange: int | None = None) -> None:
+        """The answer (to the present request, or the given one) is out whole.
 
         Raises:
             LinkEnded: A fault ended the connection.
         """
-        await self._at_end(Point.RESPONSE)
+        await self._at_end(Point.RESPONSE, exchange or self.exchange)
 
     def heal(self) -> None:
         """End what lasts: stalls, black holes, dripping, damage."""
@@ -193,25 +230,24 @@ class FaultyLink:
         self._healed.set()
         self._healed = anyio.Event()
 
-    async def _receive(self) -> bytes:
+    async def receive_any(self, max_bytes: int = 65536) -> bytes:
+        """Bytes of whatever it is: no fault strikes in them.
+
+        Raises:
+            LinkEnded: The connection had expired, or the peer ended it.
+        """
         rate = self._rates.get(Point.REQUEST)
         if rate is not None:
             await anyio.sleep(1 / rate)
-        data = await self.link.receive(65536 if rate is None else 1)
+        data = await self.link.receive(max_bytes if rate is None else 1)
         if data and self._expired:
             self.link.rst()
             message = "used after it had expired"
             raise LinkEnded(message)
         return data
 
-    def _split(self, point: Point, data: bytes) -> Iterator[bytes | Fault]:
-        for part in self._cursor.split(point, max(self.exchange, 1), self._passed[point], data):
-            yield part
-            if not isinstance(part, Fault):
-                self._passed[point] += len(part)
-
-    async def _at_end(self, point: Point) -> None:
-        for fault in self._cursor.due(point, self.exchange):
+    async def _at_end(self, point: Point, exchange: int) -> None:
+        for fault in self._cursor.due(point, exchange):
             if fault.at == END:
                 self._cursor.take(fault)
                 await self._strike(fault)

@@ -131,6 +131,11 @@ class Link:
                 raise LinkEnded(str(error)) from error
         await self._flush(send)
 
+    @property
+    def protocol(self) -> str | None:
+        """What ALPN has agreed on, None without."""
+        return None if self._tls is None else self._tls.selected_alpn_protocol()
+
     async def receive(self, max_bytes: int = _CHUNK) -> bytes:
         """Some bytes of the application; ``b""`` when the peer has closed, with or without close_notify.
 

@@ -7,14 +7,15 @@ lines, test parameters and reports::
     response:100 fin                    close when 100 bytes of the answer are out and a 101st is due
     response#2:0 rst                    the second exchange on the connection is executed, then reset
     idle:55 fin_without_close_notify    close after 55 s of idling and leave out TLS's close_notify
+    frame#2:1 rst_stream=REFUSED_STREAM the second frame of the second answer on an HTTP/2 connection
     handshake rst; connect stall=0.5    several faults are joined by semicolons
     send()#3 errno=EPIPE; recv() short  for ``FaultySocket``: the third send fails, each recv gets one byte
 
 The grammar of one fault is ``POINT[#NTH][:AT] ACTION[=VALUE]``. ``parse`` and ``str`` are each other's inverse.
 
-Which component honours which point: ``ChaosServer`` all but the calls and ``frame``, ``ChaosProxy`` the same,
-``FaultySocket`` the calls, ``faulty_stream_pair`` ``request`` and ``response``. A component refuses a script
-that it cannot carry out. Not responsible for carrying anything out.
+Which component honours which point: ``ChaosServer`` and ``ChaosProxy`` all but the calls, and ``frame`` with
+``http2=True``; ``FaultySocket`` the calls; ``faulty_stream_pair`` ``request`` and ``response``. A component refuses a
+script that it cannot carry out. Not responsible for carrying anything out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import math
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self, TypeVar, final
+from typing import TYPE_CHECKING, Final, Self, TypeVar, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -65,7 +66,8 @@ class Point(enum.StrEnum):
     RESPONSE = "response"
     """When byte ``at`` to the client is due; 0 is after the request was executed."""
     FRAME = "frame"
-    """When the HTTP/2 frame number ``at`` is due."""
+    """When HTTP/2 frame number ``at`` to the client is due: of the connection, whose frame 0 is SETTINGS; with ``#n``
+    of the n-th answer, whose frame 0 is HEADERS."""
     CALL_SOCKET = "socket()"
     CALL_CONNECT = "connect()"
     CALL_SEND = "send()"
@@ -86,6 +88,12 @@ CALLS = frozenset(
 )
 """The points that are system calls of the side under test."""
 _CONNECTION = frozenset(Point) - CALLS
+HTTP2_CODES: Final = (
+    *("NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED"),
+    *("FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM"),
+    *("INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED"),
+)
+"""The error codes of HTTP/2 by their numbers (RFC 9113, section 7)."""
 _BYTES = frozenset({Point.HANDSHAKE, Point.REQUEST, Point.RESPONSE})
 
 
@@ -104,6 +112,10 @@ class Action(enum.StrEnum):
     CORRUPT = "corrupt"
     EXPIRE = "expire"
     HEAL = "heal"
+    RST_STREAM = "rst_stream"
+    GOAWAY = "goaway"
+    TRUNCATE = "truncate"
+    FLOOD = "flood"
     ERRNO = "errno"
     SHORT = "short"
     EAGAIN = "eagain"
@@ -123,6 +135,8 @@ class ActionRule:
     integral: bool = False
 
 
+_FRAME = frozenset({Point.FRAME})
+_HTTP2_CODE = "name or number of an HTTP/2 error code"
 _UNTIL_HEALED = "seconds until it heals (without a value: until healed on command)"
 
 ACTIONS: Mapping[Action, ActionRule] = MappingProxyType(
@@ -166,6 +180,27 @@ ACTIONS: Mapping[Action, ActionRule] = MappingProxyType(
         Action.HEAL: ActionRule(
             points=frozenset({Point.IDLE, Point.REQUEST, Point.RESPONSE}), meaning="The end of drip and corrupt."
         ),
+        Action.RST_STREAM: ActionRule(
+            points=_FRAME,
+            meaning="The answer is reset instead; of the connection's frames the next one of an answer is meant.",
+            value=f"{_HTTP2_CODE} (default CANCEL)",
+            integral=True,
+        ),
+        Action.GOAWAY: ActionRule(
+            points=_FRAME,
+            meaning="GOAWAY comes first: requests that are here are answered, later ones are not executed.",
+            value=f"{_HTTP2_CODE} (default NO_ERROR)",
+            integral=True,
+        ),
+        Action.TRUNCATE: ActionRule(
+            points=_FRAME,
+            meaning="The frame is cut, and the connection closed in an orderly way.",
+            value="bytes of it that are sent (default half)",
+            integral=True,
+        ),
+        Action.FLOOD: ActionRule(
+            points=_FRAME, meaning="PINGs come first.", value="how many (default 10000)", integral=True
+        ),
         Action.ERRNO: ActionRule(
             points=CALLS, meaning="The call fails.", value="name or number of an errno", required=True, integral=True
         ),
@@ -187,6 +222,7 @@ ACTIONS: Mapping[Action, ActionRule] = MappingProxyType(
     }
 )
 """The meaning of every action, as data."""
+_CODED = frozenset({Action.RST_STREAM, Action.GOAWAY})
 
 
 @final
@@ -240,6 +276,8 @@ class Fault:
         if rule.value is None:
             message = f"{self.action} takes no value, not {_number(value)}"
             raise ValueError(message)
+        if self.action in _CODED and value == 0:  # NO_ERROR
+            return
         if not (0 < value < math.inf) or (rule.integral and not float(value).is_integer()):
             message = f"{self.action}={_number(value)} must be a positive {'whole ' if rule.integral else ''}number"
             raise ValueError(message)
@@ -252,6 +290,8 @@ class Fault:
             value = ""
         elif self.action is Action.ERRNO:
             value = f"={errno_numbers.errorcode.get(int(self.value), int(self.value))}"
+        elif self.action in _CODED and self.value < len(HTTP2_CODES):
+            value = f"={HTTP2_CODES[int(self.value)]}"
         else:
             value = f"={_number(self.value)}"
         return f"{self.point}{nth}{at} {self.action}{value}"
@@ -274,7 +314,12 @@ class Fault:
         at = END if match["at"] == "end" else _read_number(match["at"] or "0", text)
         value: float | None = None
         if match["value"] is not None:
-            value = _read_errno(match["value"]) if action is Action.ERRNO else _read_number(match["value"], text)
+            if action is Action.ERRNO:
+                value = _read_errno(match["value"])
+            elif action in _CODED and match["value"].upper() in HTTP2_CODES:
+                value = HTTP2_CODES.index(match["value"].upper())
+            else:
+                value = _read_number(match["value"], text)
         return cls(point=point, action=action, nth=nth, at=at, value=value)
 
 

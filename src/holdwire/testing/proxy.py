@@ -13,7 +13,8 @@ Bytes are passed through as they are, TLS included; with ``tls=`` the proxy ends
 ``target_tls=`` it speaks TLS to the server. Scripts count the bytes that it sees, from the beginning of the
 connection: it knows nothing of exchanges, so that ``#n`` is refused. ``idle:N`` is N seconds without a byte in either
 direction after the first one; the commands for idle connections mean those on which the server spoke last. What ends
-one side ends the other side in the same manner. Not responsible for the meaning of faults (``_faulty``).
+one side ends the other side in the same manner. With ``http2=True`` scripts may say ``frame``: what the server says to
+a client of HTTP/2 is then cut into frames. Not responsible for the meaning of faults (``_faulty``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import anyio
 
 from ._background import Background
 from ._chaos import Chaos, Connection
+from ._faulty_frames import FaultyFrames
+from ._frames import PREFACE, FrameCutter, Kind
 from ._link import Link, LinkEnded
 from .faults import Action, Point, Script
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
+    from ._faulty import FaultyLink
     from .certificates import Identity
 
 __all__ = ["BlockingChaosProxy", "ChaosProxy"]
@@ -51,8 +55,9 @@ class _Relay(Chaos):
         port: int = 0,
         seed: int = 0,
         buffer: int | None = None,
+        http2: bool = False,
     ) -> None:
-        super().__init__(tls=tls, host=host, port=port, seed=seed, buffer=buffer)
+        super().__init__(tls=tls, host=host, port=port, seed=seed, buffer=buffer, http2=http2)
         self._target = target
         self._target_tls = target_tls
 
@@ -63,6 +68,11 @@ class _Relay(Chaos):
                 raise ValueError(message)
             if fault.point is Point.HANDSHAKE and self._context is None:
                 message = f"{str(fault)!r} needs a proxy that ends TLS: give tls=True, or use response:0"
+                raise ValueError(message)
+            if fault.action is Action.RST_STREAM:
+                message = (
+                    f"{str(fault)!r} cannot be done by a proxy, which tells no answer from another: use ChaosServer"
+                )
                 raise ValueError(message)
             if fault.point is Point.IDLE and fault.action is Action.STALL:
                 message = f"{str(fault)!r} cannot be done by a proxy: use idle black_hole"
@@ -101,6 +111,7 @@ class _Pumps:
         self._active = anyio.current_time()
         self._begun = anyio.Event()
         self._end: LinkEnded | None = None
+        self._cutter = _Cutter(self._faulty) if self._faulty.due(Point.FRAME, 1) else None
 
     async def run(self) -> None:
         """Pass bytes on until both sides have closed.
@@ -132,6 +143,8 @@ class _Pumps:
     async def _requests(self) -> None:
         while data := await self._faulty.receive():
             self._touch(idle=False)
+            if self._cutter is not None:
+                self._cutter.heard(data)
             await self._upstream.send(data)
         await self._faulty.request_over()
         self._upstream.half_close()
@@ -139,7 +152,7 @@ class _Pumps:
     async def _responses(self) -> None:
         while data := await self._upstream.receive():
             self._touch(idle=False)
-            await self._faulty.send(data)
+            await (self._faulty.send(data) if self._cutter is None else self._cutter.send(data))
             self._touch(idle=True)
         await self._faulty.response_over()
         self._faulty.link.half_close()
@@ -155,7 +168,44 @@ class _Pumps:
         while fault := self._faulty.next_idle():
             while (rest := self._active + fault.at - anyio.current_time()) > 0:  # noqa: ASYNC110 - time is the event
                 await anyio.sleep(rest)
-            await self._faulty.strike_idle(fault)
+            await self._faulty.strike(fault)
+
+
+@final
+class _Cutter:
+    """Passes on what an HTTP/2 server says frame by frame; what turns out to be none is passed on as it is."""
+
+    def __init__(self, faulty: FaultyLink) -> None:
+        self._faulty = faulty
+        self._frames = FaultyFrames(faulty, faulty.send)
+        self._requests, self._responses = FrameCutter(), FrameCutter()
+        self._greeting: bytes | None = b""
+        """What the client has said, until it is known whether that is HTTP/2."""
+        self._other = False
+
+    def heard(self, data: bytes) -> None:
+        """Take note of what the client says."""
+        if self._greeting is not None:
+            self._greeting += data
+            self._other = not self._greeting.startswith(PREFACE[: len(self._greeting)])
+            if len(self._greeting) < len(PREFACE):
+                return
+            data, self._greeting = self._greeting[len(PREFACE) :], None
+        if not self._other:
+            streams = (frame.stream for frame in self._requests.feed(data) if frame.kind == Kind.HEADERS)
+            self._frames.latest = max(self._frames.latest, *streams, 0)
+
+    async def send(self, data: bytes) -> None:
+        """Pass on what the server says.
+
+        Raises:
+            LinkEnded: A fault or the client ended the connection.
+        """
+        if self._other:
+            await self._faulty.send(data)
+            return
+        for frame in self._responses.feed(data):
+            await self._frames.send(frame)
 
 
 @final
@@ -169,6 +219,8 @@ class ChaosProxy(_Relay):
         host, port: Where to listen; port 0 takes a free one.
         seed: For ``sprinkle``.
         buffer: Size in bytes of the kernel's buffers on the client's side.
+        http2: Let scripts say ``frame``, and where ``tls`` ends the client's TLS offer HTTP/2; the server has to speak
+            it too, with TLS by the ALPN of ``target_tls``.
 
     Raises:
         ImportError: ``tls=True`` with neither trustme nor cryptography.

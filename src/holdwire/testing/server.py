@@ -1,4 +1,4 @@
-"""``ChaosServer``: an HTTP/1.1 server that misbehaves on command and keeps a ledger of what it really executed.
+"""``ChaosServer``: an HTTP server that misbehaves on command and keeps a ledger of what it really executed.
 
 It runs in a thread of its own, so that it serves clients on any event loop, and blocking ones::
 
@@ -12,6 +12,8 @@ It runs in a thread of its own, so that it serves clients on any event loop, and
         server.wait_for("closed")
         assert server.ledger.count("/x") == 1
 
+With ``http2=True`` it speaks HTTP/2 to those who choose it (``_http2``), and scripts may say ``frame``.
+
 Rules of the file: all state of connections belongs to the server's own loop. Commands go there and return when they
 are carried out; an event loop that issues one is held up for some microseconds. Not responsible for the meaning of
 faults (``_faulty``), nor for HTTP's bytes (``messages``).
@@ -21,11 +23,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, final
 
 import anyio
 
 from ._background import Background
+from ._frames import PREFACE
 from .faults import Point, Script
 from .ledger import Ledger
 from .messages import Answer, BadRequestError, Reader, Request, parse_head
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from ._chaos import Connection, ScriptLike
+    from ._faulty import FaultyLink
     from ._link import Link
     from .certificates import Identity
 
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChaosServer"]
 
-_IN_A_REQUEST = frozenset({Point.IDLE, Point.REQUEST, Point.RESPONSE})
+_IN_A_REQUEST = frozenset({Point.IDLE, Point.REQUEST, Point.RESPONSE, Point.FRAME})
 _LINGER = 1.0
 """Seconds; as long as a client may take to read an early answer."""
 
@@ -57,9 +62,11 @@ class ChaosServer(Background):
         host, port: Where to listen; port 0 takes a free one.
         seed: For ``sprinkle``.
         buffer: Size in bytes of the kernel's buffers of each connection; small ones make windows close soon.
+        http2: Speak HTTP/2 too: with TLS where ALPN chooses it (with a context of yours: what it offers), without TLS
+            to a client that begins with it. Needs the extra ``http2``.
 
     Raises:
-        ImportError: ``tls=True`` with neither trustme nor cryptography.
+        ImportError: ``tls=True`` with neither trustme nor cryptography, or ``http2=True`` without hpack.
         OSError: At ``with``: the port is taken.
     """
 
@@ -71,8 +78,12 @@ class ChaosServer(Background):
         port: int = 0,
         seed: int = 0,
         buffer: int | None = None,
+        http2: bool = False,
     ) -> None:
-        super().__init__(tls=tls, host=host, port=port, seed=seed, buffer=buffer)
+        super().__init__(tls=tls, host=host, port=port, seed=seed, buffer=buffer, http2=http2)
+        if http2 and find_spec("hpack") is None:
+            message = "ChaosServer(http2=True) needs hpack: pip install 'holdwire[http2]'"
+            raise ImportError(message)
         self.ledger = Ledger()
         """What was executed."""
         self._path_scripts: dict[str, deque[Script]] = {}
@@ -93,12 +104,14 @@ class ChaosServer(Background):
         at once.
 
         Raises:
-            ValueError: A script has no meaning, or asks for what an HTTP/1.1 server cannot do.
+            ValueError: A script has no meaning, or asks for what this server cannot do.
         """
         if path is None:
             super().script(*scripts)
         else:
-            checked = [Script.of(script).require(_IN_A_REQUEST, "a script for a path") for script in scripts]
+            checked = [
+                self._check(Script.of(script)).require(_IN_A_REQUEST, "a script for a path") for script in scripts
+            ]
             self._path_scripts.setdefault(path, deque()).extend(checked)
 
     def clear_scripts(self) -> None:
@@ -132,18 +145,21 @@ class ChaosServer(Background):
         await faulty.handshake()
         if faulty.link.secure:
             self.journal.note("secured", connection.number)
+        first = await self._first_bytes(faulty) if self._http2 else b""
+        if faulty.link.protocol == "h2" or first == PREFACE:
+            await self._talk_http2(connection, first)
+            return
         reader = Reader(faulty.receive)
         while True:
             if connection.idle and not reader.buffer:
                 first = await faulty.wait_idle()
                 if not first:
                     return
-                connection.idle = False
-                faulty.begin()
+            connection.idle = False
+            faulty.begin()
+            if first:
                 reader.buffer += await faulty.arrived(first)
-            else:
-                connection.idle = False
-                faulty.begin()
+                first = b""
             try:
                 goes_on = await self._exchange(connection, reader)
             except BadRequestError as error:
@@ -154,6 +170,24 @@ class ChaosServer(Background):
             connection.idle = True
             self.journal.note("idle", connection.number)
 
+    async def _first_bytes(self, faulty: FaultyLink) -> bytes:
+        """The first bytes without TLS: the preface of HTTP/2, or what shows that they are none."""
+        data = b""
+        while not faulty.link.secure and data != PREFACE and PREFACE.startswith(data):
+            more = await faulty.receive_any(len(PREFACE) - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    async def _talk_http2(self, connection: Connection, first: bytes) -> None:
+        from ._http2 import Http2Talk  # noqa: PLC0415 - needs an extra
+
+        try:
+            await Http2Talk(connection, self).run(first)
+        except BadRequestError as error:
+            self.journal.note("rejected", connection.number, str(error))
+
     async def _exchange(self, connection: Connection, reader: Reader) -> bool:
         """Serve one request; whether another one can follow."""
         faulty = connection.faulty
@@ -162,9 +196,9 @@ class ChaosServer(Background):
             return False
         request = parse_head(head, connection=connection.number, exchange=faulty.exchange)
         self.journal.note("request", connection.number, f"{request.method} {request.target}")
-        if scripts := self._path_scripts.get(request.path):
-            faulty.add(scripts.popleft())
-        answer = self._next_answer(request.path)
+        if script := self.script_for(request.path):
+            faulty.add(script)
+        answer = self.next_answer(request.path)
         if answer is not None and answer.early:
             await self._reply(connection, request, answer)
             if answer.ends_connection(request):
@@ -175,10 +209,7 @@ class ChaosServer(Background):
             await faulty.link.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         request = replace(request, body=await reader.body(request))
         await faulty.request_over()
-        self.ledger.record(request)
-        self.journal.note("executed", connection.number, f"{request.method} {request.target}")
-        if answer is None:
-            answer = (self._handlers.get(request.path) or self._handlers.get("*") or _echo)(request)
+        answer = self.execute(request, answer)
         await self._reply(connection, request, answer)
         return not answer.ends_connection(request)
 
@@ -187,7 +218,19 @@ class ChaosServer(Background):
         self.journal.note("answered", connection.number, str(answer.status))
         await connection.faulty.response_over()
 
-    def _next_answer(self, path: str) -> Answer | None:
+    def script_for(self, path: str) -> Script | None:
+        """Take the next script for ``path``."""
+        scripts = self._path_scripts.get(path)
+        return scripts.popleft() if scripts else None
+
+    def execute(self, request: Request, answer: Answer | None) -> Answer:
+        """Execute a request that has arrived whole; ``answer`` is of ``next_answer``."""
+        self.ledger.record(request)
+        self.journal.note("executed", request.connection, f"{request.method} {request.target}")
+        return answer or (self._handlers.get(request.path) or self._handlers.get("*") or _echo)(request)
+
+    def next_answer(self, path: str) -> Answer | None:
+        """Take the next answer that was given for ``path``; the last one stays."""
         answers = self._answers.get(path)
         if answers is None:
             return None
