@@ -6,9 +6,12 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 NOX := .venv/bin/nox
+# The tests wait more than they work: what runs side by side costs little and ends sooner. The output of each comes whole.
+LANES := tests-3.11 slow tests-3.12 tests-3.13 checks
+JOBS := 3
 PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11 $(sort $(wildcard $(HOME)/.pyenv/versions/3.1[1-9].*/bin/python3))
 
-.PHONY: help demo test observability lint bench clean
+.PHONY: help demo test observability lint bench clean $(LANES)
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  */make \1|/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -17,7 +20,14 @@ demo: .venv/.ready  ## the same bad day on the network through plain httpx and t
 	@$(NOX) -s demo -- $(ARGS)
 
 test: .venv/.ready  ## lint, types, tests on every Python found, coverage, the built wheel, the documentation
-	@$(NOX)
+	@rm -f .coverage .coverage.*
+	@ended=0; \
+	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target $(LANES) || ended=1; \
+	$(NOX) -s coverage interpreters guard || ended=1; \
+	exit $$ended
+
+$(LANES):
+	@$(NOX) -s $(subst checks,lint typing wheel docs,$@)
 
 observability: .venv/.ready  ## every fault of the demo, found again in Phoenix and Prometheus
 	@$(NOX) -s observability

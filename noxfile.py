@@ -141,21 +141,25 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The test suite: all of it under coverage on the first interpreter, all but slow tests on the others.
+    """The test suite without its slow tests; under coverage on the first interpreter. Arguments go to pytest.
 
-    Arguments go to pytest. One after another: the tests look at real clocks, so that they want a core to themselves.
+    One after another within a session: what looks at real clocks wants a core to itself.
     """
     sync(session, "test")
-    if session.python == PRESENT[0]:
-        session.run("coverage", "erase")
-        session.run("coverage", "run", "-m", "pytest", *session.posargs)
-    else:
-        session.run("pytest", "-m", "not slow", *session.posargs)
+    covered = ("coverage", "run", "-m") if session.python == PRESENT[0] else ()
+    session.run(*covered, "pytest", "-m", "not slow", *session.posargs)
+
+
+@nox.session(python=PRESENT[0] if PRESENT else None)
+def slow(session: nox.Session) -> None:
+    """The slow tests, under coverage, on the first interpreter only. Arguments go to pytest."""
+    sync(session, "test")
+    session.run("coverage", "run", "-m", "pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """The report over the run of the first interpreter; fails under the agreed share."""
+    """The report over what ran on the first interpreter; fails under the agreed share."""
     sync(session, "test")
     session.run("coverage", "combine")
     session.run("coverage", "report")

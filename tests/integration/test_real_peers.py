@@ -108,10 +108,12 @@ async def test_posts_that_may_be_repeated_all_arrive_in_the_moment_of_haproxys_l
 
 
 async def test_tinyproxy_forwards_and_tunnels(tmp_path: Path, server: ChaosServer, seen: Seen) -> None:
+    # it ends each plain connection after one answer and does not say so: a POST at that moment could not be repeated
+    headers = {} if server.url.startswith("https") else {"Connection": "close"}
     with tinyproxy(tmp_path) as port:
         async with client(context_for(server), seen, proxy=f"http://127.0.0.1:{port}") as http:
             for number in range(3):
-                answer = await http.post(f"{server.url}/{number}", content=b"x" * MIB)
+                answer = await http.post(f"{server.url}/{number}", content=b"x" * MIB, headers=headers)
                 assert answer.content == b"x" * MIB
     assert seen.failures == []
     if server.url.startswith("https"):
