@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
@@ -67,8 +68,8 @@ class RetryPolicy:
 
     stop: Callable[[Any], bool] = field(default_factory=_default_stop)
     wait: Callable[[Any], float] = field(default_factory=_default_wait)
-    statuses: frozenset[int] = frozenset()
-    never: frozenset[Kind] = frozenset()
+    statuses: AbstractSet[int] = frozenset()
+    never: AbstractSet[Kind] = frozenset()
     any_method_429: bool = False
     timeouts: bool = False
     deadline: float | None = None
@@ -120,12 +121,12 @@ class RetryPolicy:
         asked_for = connect_rounds or self.connect_rounds
         return Rules(
             timeouts=self.timeouts,
-            statuses=self.statuses,
+            statuses=frozenset(self.statuses),
             any_method_429=self.any_method_429,
             retry_after_cap=self.retry_after_cap,
             stale_proof=self.stale_proof,
             names_may_appear=self.names_may_appear,
-            never=self.never,
+            never=frozenset(self.never),
             connect_rounds=asked_for or CONNECT_ROUNDS,
             rounds_asked_for=asked_for is not None,
             switched_off=switched_off,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -62,6 +63,13 @@ def made(name: str, /, **arguments: object) -> Callable[[], object]:
     """What makes a setting with arguments that a type checker would refuse."""
     maker: Any = getattr(holdwire, name)
     return lambda: maker(**arguments)
+
+
+@pytest.mark.parametrize("url", ["user:s3cret@proxy:3128", "ftp://user:s3cret@proxy:3128"])
+def test_a_wrong_proxy_is_told_how_one_is_written_and_its_password_is_not_repeated(family: Family, url: str) -> None:
+    with pytest.raises(ValueError, match="proxy: give scheme://host:port, with one of http, https") as caught:
+        family.transport(proxy=url)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
 SETTINGS: list[tuple[Callable[[], object], type[Exception], str]] = [

@@ -182,12 +182,12 @@ async def test_a_listed_503_waits_as_long_as_it_is_told(server: ChaosServer, see
         moment = datetime.now(UTC) + timedelta(seconds=3)
         value, least = moment.strftime("%a, %d %b %Y %H:%M:%S GMT"), 1.0
     server.answer("/x", Answer(status=503, headers=(("Retry-After", value),)), Answer())
-    async with client(server, seen, retry=holdwire.RetryPolicy(statuses=frozenset({503}))) as http:
+    async with client(server, seen, retry=holdwire.RetryPolicy(statuses={503})) as http:
         began = time.monotonic()
         assert (await http.get("/x")).status_code == 200
     assert time.monotonic() - began >= least
     server.answer("/y", Answer(status=503, headers=(("Retry-After", "31"),)))
-    async with client(server, seen, retry=holdwire.RetryPolicy(statuses=frozenset({503}))) as http:
+    async with client(server, seen, retry=holdwire.RetryPolicy(statuses={503})) as http:
         assert (await http.get("/y")).status_code == 503
     assert seen.reasons[-1] == "retry_after_too_long"
 
@@ -198,7 +198,7 @@ async def test_an_endless_body_of_a_discarded_response_costs_half_a_second_at_mo
     server.answer("/slow", Answer(status=503, body=b"x" * 1000), Answer())
     server.script("response:200 stall", path="/slow")
     server.answer("/large", Answer(status=503, body=b"x" * 20_000_000), Answer())
-    policy = holdwire.RetryPolicy(statuses=frozenset({503}), wait=QUICK)
+    policy = holdwire.RetryPolicy(statuses={503}, wait=QUICK)
     async with client(server, seen, retry=policy) as http:
         for path in ("/slow", "/large"):
             began = time.monotonic()
@@ -212,7 +212,7 @@ async def test_a_small_body_of_a_discarded_response_is_read_so_that_the_connecti
     server: ChaosServer, seen: Seen
 ) -> None:
     server.answer("/x", Answer(status=503, body=b"x" * 1000), Answer())
-    policy = holdwire.RetryPolicy(statuses=frozenset({503}), wait=QUICK)
+    policy = holdwire.RetryPolicy(statuses={503}, wait=QUICK)
     async with client(server, seen, retry=policy) as http:
         assert (await http.get("/x")).status_code == 200
     assert server.accepted == 1
@@ -315,7 +315,7 @@ async def test_a_deadline_cuts_an_attempt_that_takes_longer(server: ChaosServer,
 
 async def test_a_deadline_leaves_no_room_for_a_pause_that_passes_it(server: ChaosServer, seen: Seen) -> None:
     server.answer("/x", Answer(status=503, headers=(("Retry-After", "5"),)))
-    async with client(server, seen, retry=holdwire.RetryPolicy(statuses=frozenset({503}), deadline=1.0)) as http:
+    async with client(server, seen, retry=holdwire.RetryPolicy(statuses={503}, deadline=1.0)) as http:
         began = time.monotonic()
         assert (await http.get("/x")).status_code == 503
     assert time.monotonic() - began < 4

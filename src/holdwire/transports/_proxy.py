@@ -29,7 +29,11 @@ def proxy_of(family: Family, given: Any) -> Proxy | None:
     if given is None:
         return None
     if isinstance(given, str) or not hasattr(given, "raw_auth"):
-        given = family.proxy(given)  # raises what the family raises
+        try:
+            given = family.proxy(given)
+        except ValueError:  # its words hold the URL, and so the password
+            message = f"proxy: give scheme://host:port, with one of {', '.join(PROXY_SCHEMES)}"
+            raise ValueError(message) from None
     url = given.url
     scheme: str = url.scheme
     socks = scheme.startswith("socks")
