@@ -333,12 +333,11 @@ def _of_the_proxy(exc: HoldwireError) -> HoldwireError:
 
 
 def _step(phase: Phase, began: int, wire: Wire, *, failure: HoldwireError | None = None) -> SetupStep:
-    facts = wire.facts()
     return SetupStep(
         phase=phase,
         began=began,
         ended=time.time_ns(),
-        peer=facts.get("peer"),
-        peer_port=facts.get("peer_port"),
+        peer=wire.peer,
+        peer_port=wire.peer_port,
         failure=None if failure is None else failure.failure,
     )

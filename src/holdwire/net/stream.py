@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from ..policy.failure import Failure
     from ..policy.settings import Keepalive
-    from .runtime import Channel, Runtime
+    from .runtime import Channel
 
 __all__ = ["SocketStream"]
 
@@ -59,10 +59,9 @@ class SocketStream(Wire):
     """
 
     def __init__(self, sock: socket.socket, *, host: str, port: int = 0, via: str | None = None) -> None:
-        super().__init__()
+        super().__init__(current())
         sock.setblocking(False)  # noqa: FBT003 - the socket module's signature
         self._sock = sock
-        self.runtime: Runtime = current()
         self._channel: Channel = self.runtime.channel(sock)
         self._closed = False
         self._eager = True
@@ -84,7 +83,7 @@ class SocketStream(Wire):
         self.bytes_in = self.bytes_out = 0
         self.requests = 0
         self.opened_at = self.last_read = self.last_write = time.monotonic()
-        self.peer, self._peer_port, self._network_type = _address(sock)
+        self.peer, self.peer_port, self._network_type = _address(sock)
         self.flight.append((self.opened_at, Mark.CONNECTED, -1))
 
     # --- reading ---
@@ -312,7 +311,7 @@ class SocketStream(Wire):
         facts = diagnosis.Facts(
             host=self.host,
             peer=self.peer,
-            peer_port=self._peer_port,
+            peer_port=self.peer_port,
             network_type=self._network_type,
             connection_id=self.id,
             reused=self.requests > 0,

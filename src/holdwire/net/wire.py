@@ -25,7 +25,6 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if
 
 from ..errors import ClosedError, ConnectionLost
 from ..policy.flight import Flight
-from .runtime import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from ..policy.failure import Failure
     from ..policy.phase import Phase
     from ..policy.settings import Keepalive
+    from .runtime import Runtime
 
 __all__ = ["Look", "Wire"]
 
@@ -68,14 +68,15 @@ class Wire(ByteStream):
     """Monotonic times in seconds."""
     peer: str | None
     """The peer's address, or the path of its Unix socket."""
+    peer_port: int | None = None
     flight: Flight
     """What happened here last."""
     requests: int
     """Exchanges completed before the present one; kept by the owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
         self._disused = False
-        self._always_yields = current().every_call_yields
         self._waits_before = 0
         """How often a task had waited here when the last send was over."""
         self.flight = Flight()
@@ -237,7 +238,7 @@ class Wire(ByteStream):
                 except ConnectionLost:
                     self._check_in_use()
                     raise
-            if self.wait_count == waits and (waits == self._waits_before or self._always_yields):
+            if self.wait_count == waits and (waits == self._waits_before or self.runtime.every_call_yields):
                 await cancel_shielded_checkpoint()
             self._waits_before = self.wait_count
 

@@ -160,7 +160,9 @@ class Spans:
         name = f"HTTP connection_setup {event.host}:{event.port}"
         span = self._start(name, parent, _setup_attributes(event), event.began, event.ended)
         found = span.get_span_context()
-        if found.is_valid and event.connection_id is not None:
+        if not found.is_valid:  # nobody takes spans
+            return
+        if event.connection_id is not None:
             opener = span_context(request)
             made = _SetUp(found, None if opener is None else opener.span_id)
             _keep(self._setups, event.connection_id, made, _MAX_CONNECTIONS)

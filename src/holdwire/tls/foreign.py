@@ -39,9 +39,8 @@ class ForeignWire(Wire):
     """``stream`` as a wire. ``host`` and ``port`` are for records and messages."""
 
     def __init__(self, stream: ByteStream, *, host: str = "", port: int = 0) -> None:
-        super().__init__()
+        super().__init__(current())
         self.stream = stream
-        self.runtime = current()
         self.id = secrets.token_hex(8)
         self.phase = Phase.UPGRADED
         self.failure: Failure | None = None

@@ -43,13 +43,11 @@ class RecordTracker:
             position = start + _length(header)
         else:
             position = self._missing
-        while position < size:
-            header = bytes(data[position : position + _HEADER])
-            if len(header) < _HEADER:
-                self._header = header
-                self._missing = 0
-                return
-            position += _HEADER + _length(header)
+        while position + _HEADER <= size:
+            position += _HEADER + (data[position + 3] << 8 | data[position + 4])
+        if position < size:
+            self._header = bytes(data[position:])
+            position = size
         self._missing = position - size
 
 

@@ -81,13 +81,14 @@ class TLSStream(Wire):
     requests: int = _of_lower("requests")
 
     def __init__(self, lower: Lower, engine: Engine) -> None:
-        super().__init__()
+        super().__init__(lower.runtime)
         self.lower = lower
         self.flight = lower.flight
         self.engine = engine
         self.id = lower.id
         self.opened_at = lower.opened_at
         self.peer = lower.peer
+        self.peer_port = lower.peer_port
         self.host: str = lower.host
         self.port: int = lower.port
         self.accepted = 0
