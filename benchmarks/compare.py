@@ -2,8 +2,9 @@
 
 Absolute times drift on any machine; the ratios between clients that took turns hold. Each load keeps its clients open
 and lets them take turns round by round, in an order that changes; the medians over the rounds count. CPU is that of
-this process, all threads; the server is another one. ``--docs`` writes docs/performance.md's generated part, its plot
-and the raw numbers; ``--quick`` is for a look. See ``python -m benchmarks.compare --help``.
+this process, all threads; the server is another one. The loads share ``--minutes``, more of them for those with a
+goal, and there are as many rounds as that allows, three at least. ``--docs`` writes docs/performance.md's generated
+part, its plot and the raw numbers; ``--quick`` is for a look. See ``python -m benchmarks.compare --help``.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ _LOOPS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "trio": ("trio", {}),
 }
 
+_LEAST_ROUNDS: Final = 3
+_GOAL_WEIGHT: Final = 3.0
+_GOALS: Final = {(goal.loop, goal.load) for goal in report.GOALS}
+
 Once = Callable[[Peer, str], Awaitable[object]]
 
 
@@ -71,6 +76,21 @@ class Row:
     wall: list[float] = field(default_factory=list)
 
 
+class Clock:
+    """Deals out the time: to each load what is due to its weight of what is left, those behind it considered."""
+
+    def __init__(self, minutes: float, weights: float) -> None:
+        self._end = time.monotonic() + 60 * minutes
+        self._weights = weights
+
+    def until(self, weight: float) -> float:
+        """The moment at which the next load, of ``weight``, is to be over."""
+        now = time.monotonic()
+        share = max(self._end - now, 0.0) * weight / self._weights
+        self._weights -= weight
+        return now + share
+
+
 async def _get(peer: Peer, url: str) -> None:
     await peer.get(url + "/")
 
@@ -99,10 +119,9 @@ def loads(concurrency: list[int]) -> list[Load]:
     """Everything that is measured over HTTP."""
     found: list[Load] = []
     for server, suffix, http2 in (("plain", "", False), ("tls", " TLS", False), ("h2", " HTTP/2", True)):
-        loops = ("asyncio",) if http2 else tuple(_LOOPS)
-        found += [
-            Load(f"GET x{at}{suffix}", server, _get, max(300, at), at, http2=http2, loops=loops) for at in concurrency
-        ]
+        for at in concurrency:
+            loops = tuple(loop for loop in _LOOPS if loop == "asyncio" or not (http2 or (loop == "uvloop" and at > 50)))
+            found.append(Load(f"GET x{at}{suffix}", server, _get, max(300, at), at, http2=http2, loops=loops))
     asyncio_only = ("asyncio",)
     found += [
         Load("connect", "plain", _connect, 100, loops=asyncio_only),
@@ -148,9 +167,15 @@ async def _round(load: Load, peer: Peer, url: str, count: int) -> tuple[float, f
 
 
 async def _measure(
-    load: Load, loop: str, peers: list[type[Peer]], url: str, authority: Path, options: argparse.Namespace
+    load: Load,
+    loop: str,
+    peers: list[type[Peer]],
+    url: str,
+    authority: Path,
+    until: float,
+    options: argparse.Namespace,
 ) -> list[Row]:
-    """All clients under one load on one loop."""
+    """All clients under one load on one loop, until the moment ``until`` if there is no time for all rounds."""
     made: dict[str, Peer] = {}
     rows: dict[str, Row] = {}
     try:
@@ -168,6 +193,8 @@ async def _measure(
         count = load.count if not options.quick else max(load.concurrency, load.count // 2)
         names = list(made)
         for number in range(options.rounds):
+            if number >= _LEAST_ROUNDS and time.monotonic() > until:
+                break
             turn = number % len(names)
             for name in names[turn:] + names[:turn]:
                 cpu, wall = await _round(load, made[name], url, count)
@@ -183,35 +210,38 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for: what and where, and the rows."""
     identity = self_signed()
     rows: list[Row] = []
+    wanted = [
+        (loop, load)
+        for loop in options.loops
+        for load in loads(options.concurrency)
+        if loop in load.loops and any(part in load.name for part in options.load)
+    ]
+    with_streams = any(part in name for part in options.load for name in streams.LOADS)
+    weights = [_GOAL_WEIGHT if (loop, load.name) in _GOALS else 1.0 for loop, load in wanted]
+    clock = Clock(options.minutes, sum(weights) + _GOAL_WEIGHT * len(options.loops) * with_streams)
     with tempfile.TemporaryDirectory() as folder, serving(identity) as urls:
         authority = identity.write_authority(Path(folder, "authority.pem"))
-        for loop in options.loops:
+        for (loop, load), weight in zip(wanted, weights, strict=True):
             backend, backend_options = _LOOPS[loop]
-            for load in loads(options.concurrency):
-                if loop not in load.loops or not any(part in load.name for part in options.load):
-                    continue
-                peers = available(loop, http2=load.http2, streams=load.streams, names=options.peers)
-                rows += anyio.run(
-                    _measure,
-                    load,
-                    loop,
-                    peers,
-                    urls[load.server],
-                    authority,
-                    options,
-                    backend=backend,
-                    backend_options=backend_options,
-                )
-                print(
-                    report.text([asdict(row) for row in rows if (row.loop, row.load) == (loop, load.name)]), flush=True
-                )
-            if any(part in name for part in options.load for name in streams.LOADS):
-                found = streams.measure(loop, identity, options.rounds, quick=options.quick)
-                rows += [Row(loop, *row) for row in found]
-                print(
-                    report.text([asdict(row) for row in rows if row.loop == loop and row.load in streams.LOADS]),
-                    flush=True,
-                )
+            found = anyio.run(
+                _measure,
+                load,
+                loop,
+                available(loop, http2=load.http2, streams=load.streams, names=options.peers),
+                urls[load.server],
+                authority,
+                clock.until(weight),
+                options,
+                backend=backend,
+                backend_options=backend_options,
+            )
+            rows += found
+            print(report.text([asdict(row) for row in found]), flush=True)
+        for loop in options.loops if with_streams else ():
+            until = clock.until(_GOAL_WEIGHT)
+            found = [Row(loop, *row) for row in streams.measure(loop, identity, options.rounds, until, options.quick)]
+            rows += found
+            print(report.text([asdict(row) for row in found]), flush=True)
         server = urls["server"]
     return {"about": _about(server, options), "rows": [asdict(row) for row in rows]}
 
@@ -237,7 +267,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loops", nargs="+", default=list(_LOOPS), choices=list(_LOOPS))
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 50, 500])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=25, help="at most so many")
+    parser.add_argument("--minutes", type=float, default=10.0, help="for all loads together, about")
     parser.add_argument("--peers", nargs="+", help="only these, by name")
     parser.add_argument("--load", nargs="+", default=[""], help="only loads whose name has one of these in it")
     parser.add_argument("--quick", action="store_true", help="three rounds on asyncio, fewer requests")

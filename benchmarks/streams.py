@@ -40,6 +40,7 @@ PING_TLS: Final = "ping-pong 64 B TLS"
 RECEIVE: Final = "receive TLS"
 LOADS: Final = (PING, PING_TLS, RECEIVE)
 MIB: Final = 2**20
+_LEAST_ROUNDS: Final = 5
 
 Send = Callable[[bytes], Awaitable[object]]
 Receive = Callable[[int], Awaitable[bytes]]
@@ -162,9 +163,10 @@ async def _tls(port: int, loop: str, context: ssl.SSLContext, closing: contextli
 
 
 async def _measure(
-    plain: int, secured: int, loop: str, context: ssl.SSLContext, rounds: int, pings: int, mib: int
+    plain: int, secured: int, loop: str, context: ssl.SSLContext, rounds: int, until: float, pings: int, mib: int
 ) -> list[Found]:
     found: list[Found] = []
+    began = time.monotonic()
     async with contextlib.AsyncExitStack() as closing:
         tls = await _tls(secured, loop, context, closing)
         for load, unit, stacks, work, count in (
@@ -173,7 +175,10 @@ async def _measure(
             (RECEIVE, "MiB", tls, _receive, mib),
         ):
             rows = {stack.name: Found(load, unit, stack.name, [], []) for stack in stacks}
+            over = began + (until - began) * (LOADS.index(load) + 1) / len(LOADS)
             for number in range(rounds + 1):
+                if number > _LEAST_ROUNDS and time.monotonic() > over:
+                    break
                 for stack in stacks:
                     gc.collect()
                     cpu, wall = time.process_time(), time.perf_counter()
@@ -187,9 +192,13 @@ async def _measure(
 
 
 def measure(
-    loop: str, identity: Identity, rounds: int, *, quick: bool = False
+    loop: str,
+    identity: Identity,
+    rounds: int,
+    until: float = float("inf"),
+    quick: bool = False,  # noqa: FBT001, FBT002 - as on the command line
 ) -> list[tuple[str, str, str, list[float], list[float]]]:
-    """Load, unit, stack, CPU and wall microseconds, for all loads on one loop."""
+    """Load, unit, stack, CPU and wall microseconds, for all loads on one loop; it is to be over at ``until``."""
     with tempfile.TemporaryDirectory() as folder:
         pem = identity.write_server(Path(folder) / "server.pem")
         command = [sys.executable, "-c", _PEER, str(pem)]
@@ -203,7 +212,8 @@ def measure(
                     secured,
                     loop,
                     identity.client_context(),
-                    2 * rounds,
+                    rounds,
+                    until,
                     300 if quick else 1000,
                     8 if quick else 32,
                     backend="trio" if loop == "trio" else "asyncio",
@@ -218,7 +228,7 @@ def main() -> None:
     """Print a table for each event loop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loops", nargs="+", default=["asyncio", "uvloop", "trio"])
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     for loop in options.loops:
