@@ -1,8 +1,9 @@
 """Memory: what an idle connection of the pool costs, plain, TLS and HTTP/2, and growth over many requests.
 
 Each number comes from a process of its own: resident memory with so many idle connections less that before them,
-beside httpx's own transport. Growth is counted in Python objects and in resident memory between a tenth and the end of
-the requests. Run it with ``nox -s bench -- memory``; ``--requests 1000000`` takes ten minutes.
+beside httpx's own transport. Growth is counted in Python objects and in resident memory at each tenth of the requests:
+what grew up to the first is warming up, what grows from there on is a leak. ``--minutes`` bounds it; how many requests
+there were is said. Run it with ``nox -s bench -- memory``; ``--requests 1000000`` takes six minutes or so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import resource
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,8 @@ import holdwire
 from benchmarks.servers import serving
 from holdwire.testing.certificates import self_signed
 
+_PARTS: Final = 10
+_TASKS: Final = 10
 _LIMITS: Final = httpx.Limits(max_connections=5000, max_keepalive_connections=5000, keepalive_expiry=600)
 
 
@@ -57,14 +61,22 @@ async def _idle(name: str, url: str, count: int, *, http2: bool) -> float:
         return (_resident() - before) / count / 1024
 
 
-async def _growth(name: str, url: str, count: int) -> dict[str, float]:
+async def _growth(name: str, url: str, count: int, seconds: float) -> list[tuple[int, int, int]]:
+    """Requests so far, KiB resident and objects, at every tenth of ``count``, as far as ``seconds`` allow."""
+    end = time.monotonic() + seconds
+    found: list[tuple[int, int, int]] = []
     async with _client(name, http2=False) as client:
-        for _ in range(count // 10):
-            await client.get(url)
-        resident, objects = _resident(), len(gc.get_objects())
-        for _ in range(count - count // 10):
-            await client.get(url)
-        return {"KiB": (_resident() - resident) / 1024, "objects": len(gc.get_objects()) - objects}
+
+        async def work(share: int) -> None:
+            for _ in range(share):
+                assert (await client.get(url)).status_code == 200
+
+        while len(found) < _PARTS and time.monotonic() < end:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_TASKS):
+                    group.create_task(work(count // _PARTS // _TASKS))
+            found.append(((len(found) + 1) * (count // _PARTS), _resident() // 1024, len(gc.get_objects())))
+    return found
 
 
 def _apart(*arguments: str) -> str:
@@ -73,9 +85,9 @@ def _apart(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def _inside(what: str, name: str, url: str, count: str) -> None:
+def _inside(what: str, name: str, url: str, count: str, seconds: str) -> None:
     if what == "growth":
-        print(json.dumps(asyncio.run(_growth(name, url, int(count)))))
+        print(json.dumps(asyncio.run(_growth(name, url, int(count), float(seconds)))))
     else:
         print(asyncio.run(_idle(name, url, int(count), http2=what == "h2")))
 
@@ -85,7 +97,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--inside", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--minutes", type=float, default=10.0, help="for the requests, at most about so many")
+    parser.add_argument("--inside", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
         _inside(*options.inside)
@@ -95,11 +108,17 @@ def main() -> int:
         print(f"{'KiB per idle connection':<28}{'holdwire':>10}{'httpx':>10}")
         for what in ("plain", "tls", "h2"):
             found = [
-                float(_apart(what, name, urls[what] + "/", str(options.connections))) for name in ("holdwire", "httpx")
+                float(_apart(what, name, urls[what] + "/", str(options.connections), "0"))
+                for name in ("holdwire", "httpx")
             ]
             print(f"{what:<28}{found[0]:>10.1f}{found[1]:>10.1f}", flush=True)
-        grown = json.loads(_apart("growth", "holdwire", urls["plain"] + "/", str(options.requests)))
-        print(f"growth over {options.requests * 9 // 10} requests: {grown['KiB']:.0f} KiB, {grown['objects']} objects")
+        seconds = str(60 * options.minutes)
+        found = json.loads(_apart("growth", "holdwire", urls["plain"] + "/", str(options.requests), seconds))
+        print(f"{'requests':<28}{'KiB resident':>14}{'objects':>10}")
+        for requests, kib, objects in found:
+            print(f"{requests:<28}{kib:>14}{objects:>10}")
+        first, last = found[0], found[-1]
+        print(f"growth over {last[0] - first[0]} requests: {last[1] - first[1]} KiB, {last[2] - first[2]} objects")
     return 0
 
 
