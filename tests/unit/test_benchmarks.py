@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import report
 from benchmarks.guard import too_slow
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).parents[2]
 
 
 def row(client: str, cpu: list[float], load: str = "GET x1") -> dict[str, Any]:
@@ -52,3 +57,26 @@ def test_the_page_is_made_anew_without_touching_what_people_wrote(tmp_path: Path
 @pytest.mark.parametrize(("ratio", "slow"), [(1.0, []), (1.149, []), (1.151, ["GET"]), (2.0, ["GET"])])
 def test_the_guard_fails_on_more_than_its_margin(ratio: float, slow: list[str]) -> None:
     assert too_slow({"GET": ratio, "POST": 0.5}, {"GET": 1.0, "POST": 1.0}, 1.15) == slow
+
+
+@pytest.mark.slow
+def test_the_guard_goes_red_on_code_that_was_made_slower(tmp_path: Path) -> None:
+    """The guard as it is, by CPU time, on a copy of the sources in which every request wastes half a millisecond."""
+    shutil.copytree(ROOT / "src" / "holdwire", tmp_path / "holdwire", ignore=shutil.ignore_patterns("__pycache__"))
+    slowed = tmp_path / "holdwire" / "http" / "exchange.py"
+    code = slowed.read_text()
+    line = "        encode_head(request)\n"
+    assert code.count(line) == 1
+    slowed.write_text(code.replace(line, f"{line}        sum(range(20_000))\n"))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.guard", "--cpu"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "NOT COMPARED" in done.stdout:
+        pytest.skip("nothing was agreed on for this version of Python")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"^GET .*TOO SLOW$", done.stdout, re.MULTILINE)
