@@ -501,6 +501,38 @@ def test_memory_is_bounded_and_broken_connections_are_kept_before_healthy_ones(t
     assert len(analyse(path, max_live=16, max_kept=6).connections) == 6
 
 
+@pytest.mark.parametrize("data", [b"", b"the last words"])
+def test_a_fin_that_is_sent_twice_counts_once_whatever_it_carries(tmp_path: Path, data: bytes) -> None:
+    talk = Conversation()
+    talk.handshake()
+    talk.exchange()
+    talk.send(1, data, flags=FIN | ACK)
+    talk.again(1, data, flags=FIN | ACK)
+    connection = look(talk, tmp_path)
+    assert (connection.server.retransmissions, connection.server.out_of_order) == (1, 0)
+
+
+@pytest.mark.parametrize("max_live", [1, 2, 16, 4096])
+def test_a_scan_crowds_out_nobody_and_each_of_its_packets_is_counted(tmp_path: Path, max_live: int) -> None:
+    talk = Conversation(client_port=9, now=START)
+    talk.handshake()
+    scan = [Conversation(client_port=10000 + n, now=START + 1 + n / 1000) for n in range(300)]
+    for one in scan:
+        one.send(0, flags=SYN)
+    answered = scan[-1]
+    answered.send(1, flags=RST | ACK)
+    path = tmp_path / "capture.pcap"
+    path.write_bytes(pcap(talk.packets + [packet for one in scan for packet in one.packets]))
+    capture = analyse(path, max_live=max_live, max_kept=1000)
+    assert len(capture.connections) == 301
+    assert [one.client.port for one in capture.connections] == [9, *range(10000, 10300)]
+    assert [one.established for one in capture.connections] == [True, *[False] * 300]
+    assert [one.client.packets for one in capture.connections][1:] == [1] * 300
+    assert capture.connections[-1].server.rst_at is not None, "the answer belongs to the SYN before it"
+    few = analyse(path, max_live=max_live, max_kept=100)
+    assert (len(few.connections), few.connections_left_out) == (100, 201)
+
+
 def test_a_long_story_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
     talk = Conversation()
     talk.handshake()

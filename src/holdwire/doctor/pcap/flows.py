@@ -3,17 +3,20 @@
 Not responsible for reading files (``reader``), for what happens inside a connection (``segments``), or for
 conclusions (``report``).
 
-At most ``max_live`` connections are followed at once; when there are more, the closed and the longest silent ones are
-finished. At most ``max_kept`` records are kept, half of them at most for connections in which nothing happened, so that
-a busy server's healthy connections cannot crowd out a broken one. What is left out is counted.
+At most ``max_live`` connections are followed at once; when there are more, those that nobody answered, the closed and
+the longest silent ones are finished. Of a connection that so far is a single SYN nothing but that packet is kept, for a
+scan is made of nothing else: it is followed from its second packet on. At most ``max_kept`` records are kept, half of
+them at most for connections in which nothing happened, so that a busy server's healthy connections cannot crowd out a
+broken one. What is left out is counted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .capture import Capture, Connection, EventKind, IcmpError
 from .directions import Budget, Direction
@@ -28,7 +31,9 @@ __all__ = ["analyse"]
 
 _WAITING_BYTES: Final = 64 << 20
 _MAX_ICMP: Final = 1000
-_SYN, _ACK = 2, 16
+_SYN, _RST, _ACK = 2, 4, 16
+_First: TypeAlias = tuple[float, bytes, int, int, int]
+"""A SYN that nothing has followed yet: the arguments of ``Flow.segment``."""
 
 
 def analyse(path: str | os.PathLike[str], *, max_live: int = 8192, max_kept: int = 10_000) -> Capture:
@@ -86,6 +91,7 @@ class _FlowTable:
         self._malformed = 0
         self._unknown_links: Counter[int] = Counter()
         self._directions: dict[bytes, Direction] = {}
+        self._firsts: dict[bytes, _First] = {}  # oldest first
         self._max_live = max_live
         self._max_kept = max_kept
         self._quiet = 0
@@ -132,9 +138,18 @@ class _FlowTable:
         if len(data) < at + 14:
             return False
         key = addresses + data[at : at + 4]
-        direction = self._directions.get(key)
         flags = data[at + 13]
+        direction = self._directions.get(key) or self._followed(key)
         if direction is None:
+            if (
+                flags & (_SYN | _RST | _ACK) == _SYN
+                and len(data) >= at + 16
+                and 20 <= data[at + 12] >> 4 << 2 <= length
+            ):
+                if len(self._directions) + 2 * len(self._firsts) >= 2 * self._max_live:
+                    self._make_room()
+                self._firsts[key] = (now, data, at, length, hop_limit)
+                return True
             direction = self._open(key, now, flags)
         elif flags & (_SYN | _ACK) == _SYN:
             isn = int.from_bytes(data[at + 4 : at + 8], "big")
@@ -142,6 +157,16 @@ class _FlowTable:
                 self._close(direction.flow)
                 direction = self._open(key, now, flags)
         return direction.flow.segment(direction, now, data, at, length, hop_limit)
+
+    def _followed(self, key: bytes) -> Direction | None:
+        """The direction ``key`` of a connection that was a single SYN until now; None if there is none."""
+        for one in (key, _reverse(key)):
+            first = self._firsts.pop(one, None)
+            if first is not None:
+                sender = self._open(one, first[0], _SYN)
+                sender.flow.segment(sender, *first)
+                return self._directions[key]
+        return None
 
     def _icmp(self, now: float, addresses: bytes, data: bytes, at: int) -> None:
         """Take an ICMP or ICMPv6 message; only errors about TCP packets matter."""
@@ -159,7 +184,8 @@ class _FlowTable:
         elif words == "packet too big":
             mtu = int.from_bytes(data[at + 4 : at + 8], "big")
         sender = endpoint(addresses[: len(addresses) // 2])
-        direction = self._directions.get(quoted.addresses + data[quoted.at : quoted.at + 4])
+        key = quoted.addresses + data[quoted.at : quoted.at + 4]
+        direction = self._directions.get(key) or self._followed(key)
         if direction is not None:
             detail = f"{words} from {sender}" + (f", MTU {mtu}" if mtu else "")
             direction.flow.story.note(EventKind.ICMP, None, now, detail)
@@ -183,12 +209,13 @@ class _FlowTable:
 
     def finish(self) -> tuple[Connection, ...]:
         """End every connection; all records, in the order of their beginnings."""
+        self._end_firsts(len(self._firsts))
         for flow in self._flows():
             self._close(flow)
         return tuple(sorted(self._kept, key=lambda connection: connection.started))
 
     def _open(self, key: bytes, now: float, flags: int) -> Direction:
-        if len(self._directions) >= 2 * self._max_live:
+        if len(self._directions) + 2 * len(self._firsts) >= 2 * self._max_live:
             self._make_room()
         sender, receiver = Direction(key), Direction(_reverse(key))
         # without a SYN the ports have to tell: clients use high ones
@@ -203,7 +230,10 @@ class _FlowTable:
         return list(dict.fromkeys(direction.flow for direction in self._directions.values()))
 
     def _make_room(self) -> None:
-        """End the closed connections or, if those are few, the half that has been silent longest."""
+        """End what was not answered, the closed connections or, if those are few, the longest silent half."""
+        if len(self._firsts) > self._max_live // 4:
+            self._end_firsts((len(self._firsts) + 1) // 2)
+            return
         flows = self._flows()
         ended = [flow for flow in flows if flow.is_closed]
         if len(ended) < len(flows) // 4:
@@ -211,6 +241,15 @@ class _FlowTable:
             ended = flows[: len(flows) // 2 + 1]
         for flow in ended:
             self._close(flow)
+
+    def _end_firsts(self, count: int) -> None:
+        """End the oldest of those that are a single SYN: each is worth a record, as long as there is room for one."""
+        for key in list(islice(self._firsts, count)):
+            if len(self._kept) >= self._max_kept:
+                del self._firsts[key]
+                self.left_out += 1
+            elif (direction := self._followed(key)) is not None:
+                self._close(direction.flow)
 
     def _close(self, flow: Flow) -> None:
         self._directions.pop(flow.story.client.key, None)

@@ -100,7 +100,7 @@ class Flow:
         if window != d.window or not window:
             self._window(d, now, window, flags)
         if flags & _FIN:
-            self._finish(d, now, max_end + jump + size + 1)
+            self._finish(d, now, max_end + jump, size)
         return True
 
     def _synchronize(self, d: Direction, now: float, seq: int, ack: int, flags: int) -> None:
@@ -158,9 +158,10 @@ class Flow:
             self.story.note(EventKind.WINDOW_OPEN, d, now, f"after {closed:.3f} s")
         d.window = window
 
-    def _finish(self, d: Direction, now: float, end: int) -> None:
+    def _finish(self, d: Direction, now: float, sequence: int, size: int) -> None:
+        end = sequence + size + 1
         if d.fin_at is not None:
-            if end <= d.max_end:
+            if end <= d.max_end and not size:  # data that came with it has been counted
                 self._repeated(d, now, 0)
             return
         self.story.end(self.story.note(EventKind.FIN, d, now))
