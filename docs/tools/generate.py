@@ -251,9 +251,8 @@ def _metrics() -> str:
 
 
 def _spans() -> str:
-    source = (ROOT / "src/holdwire/telemetry/spans.py").read_text() + (
-        ROOT / "src/holdwire/telemetry/words.py"
-    ).read_text()
+    folder = ROOT / "src/holdwire/telemetry"
+    source = "".join(path.read_text(encoding="utf-8") for path in (folder / "spans.py", folder / "words.py"))
     for name in SPANS:
         if name.partition("{")[0].strip() not in source:
             raise LookupError(f"docs/tools/reasons.py: no span is called {name!r}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .policy.retry import Verdict
 
 __all__ = [
+    "AttemptSpan",
     "CloseReason",
     "ConnectionClosed",
     "ConnectionSetUp",
@@ -36,6 +37,7 @@ __all__ = [
     "RequestRetried",
     "SetupStep",
     "SnapshotSource",
+    "SpanMaker",
     "StatsSource",
     "register_snapshots",
     "register_stats",
@@ -229,6 +231,34 @@ class Observer(Protocol):
         """Take note of ``event``. What this raises is logged once and dropped."""
 
 
+class AttemptSpan(Protocol):
+    """The span of an attempt that is being made; ``context`` has it as the current one. Nothing here raises."""
+
+    @property
+    def context(self) -> Context: ...
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What the request has to carry."""
+        ...
+
+    def answered(self, status: int, http_version: str, connection_id: str) -> None:
+        """The head of a response is there."""
+
+    def failed(self, failure: Failure | None) -> None:
+        """The attempt ended in an exception."""
+
+    def end(self, at: int) -> None:
+        """It was over then: Unix time in nanoseconds."""
+
+
+class SpanMaker(Protocol):
+    """Makes a span for each attempt of a request; an observer that wants them has one as ``span_maker``."""
+
+    def begin(self, method: str, host: str, port: int, number: int, caller: Context | None) -> AttemptSpan | None:
+        """Start the span of attempt ``number``; None if there shall be none."""
+        ...
+
+
 class Observers:
     """Tells every observer, in order, behind a guard: none can disturb I/O or the others."""
 
@@ -241,6 +271,15 @@ class Observers:
                 message = f"an observer needs a method on_event(event); {type(member).__name__} has none"
                 raise TypeError(message)
         self._reported: set[type[Observer]] = set()
+
+    @property
+    def span_maker(self) -> SpanMaker | None:
+        """Of the first observer that has one."""
+        for member in self._members:
+            found: SpanMaker | None = getattr(member, "span_maker", None)
+            if found is not None:
+                return found
+        return None
 
     def __call__(self, event: Event) -> None:
         for member in self._members:

@@ -105,7 +105,8 @@ class HttpClient:
             lane = self._find_lane()
         if self.settings.proxy is not None:
             self.settings.proxy.prepare(request)
-        return lane.exchange.send(request)
+        sending = lane.exchange.send(request)
+        return sending if request.spans is None else request.spans.around(sending)
 
     def open(self) -> None:
         """Make a closed client usable again: entering it says that it is wanted."""

@@ -98,6 +98,8 @@ class Exchange:
         fresh = False
         while True:
             attempt = Attempt(request) if retrier is None else _next_attempt(request, retrier)
+            if request.spans is not None:
+                request.spans.begin(attempt.number)
             reconnects = False
             try:
                 if request.deadline is None:
@@ -113,7 +115,7 @@ class Exchange:
                 reconnects = exc.setup is not None
             else:
                 connection.last_context = request.context
-                self._learn(request, attempt)
+                self._learn(request, attempt, connection, response)
                 watch = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
                 response.body.on_end = watch
                 if response.status not in self._statuses:
@@ -158,6 +160,8 @@ class Exchange:
         Raises:
             HoldwireError: ``error``, with all that is known, if there is no next attempt.
         """
+        if request.spans is not None:
+            request.spans.failed(error)
         retrier.connect_by = attempt.connect_by
         verdict, delay = retrier.judge(self._outcome(request, attempt, error), error)
         explained: dict[int, Failure] = {}
@@ -276,8 +280,10 @@ class Exchange:
             self._record(request, failure, attempt.began, time.time_ns(), verdict, number)
         self._retried(request, verdict, retrier, delay, failure=failure)
 
-    def _learn(self, request: Request, attempt: Attempt) -> None:
+    def _learn(self, request: Request, attempt: Attempt, connection: HttpConnection, response: Response) -> None:
         """What an answered attempt has to tell: its connection's age, and that its upload was cut short."""
+        if request.spans is not None:
+            request.spans.answered(connection, response)
         if attempt.idle_before >= YOUNG:
             self._pool.memory.survived(request.origin, idle=attempt.idle_before)
         failure = attempt.write_failure

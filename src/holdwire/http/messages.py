@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..errors import HoldwireError
     from ..net.wire import Wire
+    from .attempt_span import AttemptSpans
 
 __all__ = ["BodySource", "Headers", "Origin", "Request", "Response", "ResponseBody", "Timeouts", "Trace"]
 
@@ -93,7 +94,8 @@ class Request:
 
     ``head`` is filled by ``head.encode_head`` once. ``marked`` is the caller's word on whether it is idempotent.
     ``context`` is the caller's context at the start, for telemetry. ``deadline`` is a monotonic time that bounds all
-    attempts and pauses. ``truncation`` overrides the transport's ``tls_truncation``.
+    attempts and pauses. ``truncation`` overrides the transport's ``tls_truncation``. ``spans`` are those of its
+    attempts, if there shall be any.
     """
 
     __slots__ = (
@@ -108,6 +110,7 @@ class Request:
         "marked",
         "method",
         "origin",
+        "spans",
         "target",
         "timeouts",
         "trace",
@@ -140,6 +143,7 @@ class Request:
         self.deadline = deadline
         self.trace = trace
         self.truncation = truncation
+        self.spans: AttemptSpans | None = None
         self.head = b""
         self.chunked = False
         self.close = False

@@ -6,14 +6,16 @@ API only. Not responsible for finding or classifying failures.
 
 from __future__ import annotations
 
+from .client_spans import ClientSpans
 from .default import default_observer, instrument, recent_failures, uninstrument
-from .instrumentation import Instrumented, instrument_client, instrumentation_of, warn_if_doubled
+from .instrumentation import Instrumented, instrument_client, instrumentation_of, warn_if_doubled, warn_if_instrumented
 from .log import LogObserver
 from .observer import OpenTelemetryObserver
 from .ring import RecentFailures
 from .totals import settle
 
 __all__ = [
+    "ClientSpans",
     "Instrumented",
     "LogObserver",
     "OpenTelemetryObserver",
@@ -26,4 +28,5 @@ __all__ = [
     "settle",
     "uninstrument",
     "warn_if_doubled",
+    "warn_if_instrumented",
 ]

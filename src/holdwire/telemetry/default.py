@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from ..events import Event, FailureRecorded, Observer
+    from ..events import Event, FailureRecorded, Observer, SpanMaker
     from .spans import FailureSpans, SetupParent
 
 __all__ = ["default_observer", "instrument", "recent_failures", "uninstrument"]
@@ -35,6 +35,11 @@ class _Default:
         self._lock = threading.Lock()
         self._telemetry: OpenTelemetryObserver | None = None
         self._tell: Observers | None = None
+
+    @property
+    def span_maker(self) -> SpanMaker | None:
+        """Of the telemetry in use."""
+        return None if self._telemetry is None else self._telemetry.span_maker
 
     def on_event(self, event: Event) -> None:
         tell = self._tell
@@ -76,6 +81,7 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     failure_spans: FailureSpans = "child",
     setup_parent: SetupParent = "request",
+    emit_client_spans: bool = False,
     peer_hash_key: bytes | None = None,
 ) -> OpenTelemetryObserver:
     """Send the telemetry of all transports, also of those that exist already, to these providers.
@@ -93,6 +99,7 @@ def instrument(
         meter_provider,
         failure_spans=failure_spans,
         setup_parent=setup_parent,
+        emit_client_spans=emit_client_spans,
         peer_hash_key=peer_hash_key,
     )
     _DEFAULT.use(telemetry)

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["Instrumented", "family_of", "instrument_client", "instrumentation_of", "warn_if_doubled"]
+__all__ = [
+    "Instrumented",
+    "family_of",
+    "instrument_client",
+    "instrumentation_of",
+    "warn_if_doubled",
+    "warn_if_instrumented",
+]
 
 logger = logging.getLogger("holdwire")
 
@@ -28,6 +35,12 @@ _OURS: Final = __name__.partition(".")[0]
 _DOUBLED: Final = (
     "a client is instrumented globally and by itself: each request makes two CLIENT spans. "
     "Use either HTTPXClientInstrumentor().instrument() or instrument_client(client)"
+)
+
+
+_INSTRUMENTED: Final = (
+    "emit_client_spans=True, and a client is instrumented, too: its CLIENT spans are the instrumentation's, and "
+    "holdwire makes none. Take emit_client_spans out"
 )
 
 
@@ -76,6 +89,14 @@ def warn_if_doubled(transport: object) -> bool:
     if doubled:
         logger.warning(_DOUBLED)
     return doubled
+
+
+def warn_if_instrumented(transport: object, *, said: bool) -> bool:
+    """Whether requests through ``transport`` have a CLIENT span already; says so where it was not ``said`` yet."""
+    instrumented = _of_transport(transport) is not Instrumented.NOT
+    if instrumented and not said:
+        logger.warning(_INSTRUMENTED)
+    return instrumented
 
 
 def instrument_client(

@@ -45,7 +45,7 @@ from ._context import span_context
 from .ledger import Ledger
 from .limiter import OTHER, Origins, is_silent
 from .totals import CLOSED, totals
-from .words import SUPPRESSED
+from .words import METHODS, SUPPRESSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -189,7 +189,6 @@ METRICS: Final[tuple[Metric, ...]] = (
 )
 """All metrics, in the order in which the documentation shows them. An attribute that does not apply is left out."""
 
-_METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _ENDED_BY_OTHERS: Final = frozenset({CloseReason.PEER_IDLE, CloseReason.FAILURE})
 _OUTCOMES: Final = (
     ("requests_ok", {_OUTCOME: "ok"}),
@@ -271,7 +270,7 @@ class Metrics:
             case RequestRetried():
                 self._retried(event, request)
             case PoolWaited():
-                method = event.method if event.method in _METHODS else OTHER
+                method = event.method if event.method in METHODS else OTHER
                 self._time(TIME_IN_QUEUE, event, _seconds(event), method)
             case HeartbeatAnswered():
                 self._time(HEARTBEAT_DURATION, event, event.rtt, event.kind, None)

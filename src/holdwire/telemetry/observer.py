@@ -15,6 +15,7 @@ from opentelemetry import trace as otel_trace
 from ..events import ConnectionClosed, ConnectionSetUp, FailureRecorded, HeartbeatAnswered, HeartbeatMissed, Reconnected
 from ._context import is_suppressed, request_context
 from ._handover import Handover
+from .client_spans import ClientSpans
 from .metrics import Metrics
 from .spans import SCHEMA_URL, FailureSpans, SetupParent, Spans
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from ..events import Event
+    from ..events import Event, SpanMaker
 
 __all__ = ["SCOPE", "OpenTelemetryObserver"]
 
@@ -45,6 +46,8 @@ class OpenTelemetryObserver:
             spans with a link to it, which are sampled even where the request was not.
         setup_parent: ``"request"``: the span of a connection's set-up is a child of the request that caused it.
             ``"root"``: a root span to which the request's span gets a link.
+        emit_client_spans: Every attempt of a request is a CLIENT span, and carries its ids to the server. For programs
+            without OpenTelemetry's own instrumentation, which makes that span; where it is at work none is made.
         peer_hash_key: If given, 1 to 64 bytes: ``network.peer.address`` is written as a hash with this key.
 
     Raises:
@@ -58,6 +61,7 @@ class OpenTelemetryObserver:
         *,
         failure_spans: FailureSpans = "child",
         setup_parent: SetupParent = "request",
+        emit_client_spans: bool = False,
         peer_hash_key: bytes | None = None,
     ) -> None:
         if failure_spans not in _FAILURE_SPANS:
@@ -67,8 +71,10 @@ class OpenTelemetryObserver:
         if peer_hash_key is not None and not 0 < len(peer_hash_key) <= _MAX_HASH_KEY:
             raise ValueError(f"peer_hash_key has {len(peer_hash_key)} bytes: give 1 to {_MAX_HASH_KEY}")
         version = _version()
+        tracer = otel_trace.get_tracer(SCOPE, version, tracer_provider, SCHEMA_URL)
+        self.span_maker: SpanMaker | None = ClientSpans(tracer) if emit_client_spans else None
         self._spans = Spans(
-            otel_trace.get_tracer(SCOPE, version, tracer_provider, SCHEMA_URL),
+            tracer,
             failure_spans=failure_spans,
             setup_parent=setup_parent,
             peer_hash_key=peer_hash_key,

@@ -20,6 +20,7 @@ __all__ = [
     "DECISIONS",
     "EXHAUSTED",
     "FLAGS",
+    "METHODS",
     "STATES",
     "SUPPRESSED",
     "WHAT",
@@ -128,6 +129,9 @@ STATES: Final[dict[TcpState, str | None]] = {
     TcpState.NEW_SYN_RECV: "syn_received",
 }
 """The states of a TCP connection as ``network.connection.state`` spells them."""
+
+METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+"""The methods that are told by name; any other is ``_OTHER``."""
 
 EXHAUSTED: Final = "budget_exhausted"
 DECISIONS: Final[dict[str, str]] = {

@@ -13,9 +13,10 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConnectFailed, HoldwireError, UnsupportedProtocol
+from ..http.attempt_span import AttemptSpans
 from ..http.messages import Origin, Request, Timeouts
 from ..net.wire import Wire
-from ..telemetry import warn_if_doubled
+from ..telemetry import ClientSpans, warn_if_doubled, warn_if_instrumented
 from ._body import body_of
 from ._checks import check_options
 from ._stream import NetworkStream
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ..events import SpanMaker
     from ..http.client import HttpClient
     from ..http.messages import Headers, Response, ResponseBody, Trace
     from ._family import Family
@@ -55,6 +57,7 @@ class Adapter:
         self.client = client
         self._transport = weakref.ref(transport)
         self._is_doubled = False
+        self._is_instrumented = False
         self._family = family
         self._origins: dict[tuple[tuple[bytes, bytes, int | None], str | None], Origin] = {}
 
@@ -145,7 +148,18 @@ class Adapter:
         options = extensions.get("holdwire")
         if options is not None:
             _apply(request, options)
+        if ClientSpans.in_use:
+            maker = self._span_maker()
+            request.spans = None if maker is None else AttemptSpans(maker, request)
         return request
+
+    def _span_maker(self) -> SpanMaker | None:
+        """What makes the CLIENT spans, if holdwire shall make them."""
+        maker = self.client.settings.observers.span_maker
+        if maker is None:
+            return None
+        self._is_instrumented = warn_if_instrumented(self._transport(), said=self._is_instrumented)
+        return None if self._is_instrumented else maker
 
     def _origin(self, place: tuple[bytes, bytes, int | None], server_name: str | None) -> Origin:
         scheme = place[0].decode("ascii")
