@@ -1,16 +1,18 @@
-"""``holdwire idle`` against real servers and a real firewall: the limit is found to within 2 %."""
+"""``holdwire idle`` against real servers and a real firewall: the limit is found to within 2 %.
+
+The cases run side by side: they wait.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
 import threading
-import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +21,22 @@ import pytest
 from holdwire.testing import ChaosServer
 from tests.netns import SERVER, lab
 from tests.nginx import nginx
+from tests.peers import haproxy
+from tests.side_by_side import SideBySide
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 
-def idle(*arguments: str, prefix: tuple[str, ...] = ()) -> tuple[int, dict[str, Any]]:
-    """Run the command; its exit code and its document."""
+def idle(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run the command, on the host that a first argument ``@HOST`` names; its exit code and its document."""
+    there: tuple[str, ...] = ()
+    if arguments[0].startswith("@"):
+        there, arguments = ("ip", "netns", "exec", arguments[0][1:]), arguments[1:]
     done = subprocess.run(
-        [*prefix, sys.executable, "-m", "holdwire", "idle", "--json", *arguments],
+        [*there, sys.executable, "-m", "holdwire", "idle", "--json", *arguments],
         capture_output=True,
         text=True,
         timeout=100,
@@ -39,105 +47,104 @@ def idle(*arguments: str, prefix: tuple[str, ...] = ()) -> tuple[int, dict[str, 
     return done.returncode, document
 
 
-@pytest.mark.server
-@pytest.mark.slow
-def test_the_keepalive_limit_of_nginx_is_found_over_tls(tmp_path: Path) -> None:
-    with nginx(tmp_path, keepalive_timeout="3s") as server:
-        code, found = idle(f"localhost:{server.port}", "--insecure", "--longest", "6", "--connections", "8")
-    assert code == 0
-    assert found["ending"] == "fin_while_idle"
-    assert found["limit"] == pytest.approx(3.0, rel=0.02)
-    assert found["verdict"] == "warning"
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A server, and what the command must say of it. ``limit`` in seconds, to within 2 %."""
+
+    arguments: Callable[[Path], AbstractContextManager[Sequence[str]]]
+    code: int
+    verdict: str
+    limit: float | None = None
+    ending: str | None = None
 
 
-HAPROXY = """
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 30s
-    timeout server 30s
-    timeout http-keep-alive 3s
-frontend f
-    bind 127.0.0.1:{port}
-    http-request return status 200 content-type text/plain string "hello"
-"""
+def nginx_closes(folder: Path) -> Generator[Sequence[str]]:
+    with nginx(folder, keepalive_timeout="3s") as server:
+        yield f"localhost:{server.port}", "--insecure", "--longest", "6", "--connections", "8"
 
 
-@contextlib.contextmanager
-def haproxy(folder: Path) -> Generator[int]:
-    program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("haproxy is not installed (Debian: apt-get install haproxy): nothing was tested against it")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    (folder / "haproxy.cfg").write_text(HAPROXY.format(port=port))
-    process = subprocess.Popen([program, "-db", "-f", str(folder / "haproxy.cfg")], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None, "haproxy ended"
-                assert time.monotonic() < deadline, "haproxy did not start"
-                time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
+def haproxy_closes(folder: Path) -> Generator[Sequence[str]]:
+    with nginx(folder) as behind, haproxy(folder, behind.port, behind.identity, keep_alive="3s") as port:
+        yield f"localhost:{port}", "--insecure", "--longest", "6", "--connections", "8"
 
 
-@pytest.mark.server
-@pytest.mark.slow
-def test_the_keepalive_limit_of_haproxy_is_found(tmp_path: Path) -> None:
-    with haproxy(tmp_path) as port:
-        code, found = idle(f"127.0.0.1:{port}", "--plain", "--longest", "6", "--connections", "8")
-    assert code == 0
-    assert found["ending"] == "fin_while_idle"
-    assert found["limit"] == pytest.approx(3.0, rel=0.02)
-
-
-@pytest.mark.netns
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize(("answer", "ending"), [("drop", "silent_drop"), ("reset", "rst_on_send")])
-def test_the_limit_of_a_firewall_that_forgets_is_found(answer: str, ending: str) -> None:
-    with lab() as net:
-        net.forget_after(4, answer=answer)
+def forgotten(answer: str) -> Generator[Sequence[str]]:
+    with lab() as net, contextlib.ExitStack() as stack:
+        net.forget_after(3, answer=answer)
         with net.on(net.server):
-            server = ChaosServer(host=SERVER)
-            server.__enter__()
-        try:
-            code, found = idle(
-                server.url,
-                *("--plain", "--longest", "7", "--connections", "10", "--rounds", "3"),
-                prefix=("ip", "netns", "exec", net.client),
-            )
-        finally:
-            server.__exit__(None, None, None)
-    assert code == 1
-    assert found["ending"] == ending
-    assert found["limit"] == pytest.approx(4.0, rel=0.02)
-    assert found["verdict"] == "failed"
+            server = stack.enter_context(ChaosServer(host=SERVER))
+        yield f"@{net.client}", server.url, "--plain", "--longest", "5", "--connections", "10", "--rounds", "3"
 
 
-def test_a_path_without_a_limit_is_healthy() -> None:
+def a_firewall_drops(_: Path) -> Generator[Sequence[str]]:
+    yield from forgotten("drop")
+
+
+def a_firewall_resets(_: Path) -> Generator[Sequence[str]]:
+    yield from forgotten("reset")
+
+
+def nothing_ends_it(_: Path) -> Generator[Sequence[str]]:
     with ChaosServer() as server:
-        code, found = idle(server.url, "--plain", "--longest", "0.5", "--shortest", "0.1")
-    assert code == 0
-    assert found["verdict"] == "ok"
-    assert found["limit"] is None
-    assert found["survived"] == pytest.approx(0.5)
+        yield server.url, "--plain", "--longest", "0.5", "--shortest", "0.1"
 
 
-def test_a_port_whose_security_nobody_knows_is_asked() -> None:
+def nobody_knows_whether_it_speaks_tls(_: Path) -> Generator[Sequence[str]]:
     with ChaosServer() as server:
-        code, found = idle(
-            server.url.removeprefix("http://"), "--longest", "0.3", "--shortest", "0.1", "--connections", "2"
+        place = server.url.removeprefix("http://")
+        yield place, "--longest", "0.3", "--shortest", "0.1", "--connections", "2"
+
+
+def a_protocol_of_ones_own(_: Path) -> Generator[Sequence[str]]:
+    with ChaosServer() as server:
+        yield (
+            *(server.url, "--plain", "--longest", "0.3", "--shortest", "0.1", "--connections", "2"),
+            *("--send", "GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"),
         )
-    assert (code, found["verdict"]) == (0, "ok")
+
+
+CASES = {
+    "nothing ends it": Case(contextmanager(nothing_ends_it), 0, "ok"),
+    "nobody knows whether it speaks TLS": Case(contextmanager(nobody_knows_whether_it_speaks_tls), 0, "ok"),
+    "a protocol of one's own": Case(contextmanager(a_protocol_of_ones_own), 0, "ok"),
+}
+SLOW = {
+    "nginx closes": Case(contextmanager(nginx_closes), 0, "warning", 3.0, "fin_while_idle"),
+    "haproxy closes": Case(contextmanager(haproxy_closes), 0, "warning", 3.0, "fin_while_idle"),
+    "a firewall drops": Case(contextmanager(a_firewall_drops), 1, "failed", 3.0, "silent_drop"),
+    "a firewall resets": Case(contextmanager(a_firewall_resets), 1, "failed", 3.0, "rst_on_send"),
+}
+Found = SideBySide[tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
+    """What the command finds out about every case."""
+
+    def look(name: str) -> tuple[int, dict[str, Any]]:
+        with (CASES | SLOW)[name].arguments(tmp_path_factory.mktemp("case")) as arguments:
+            return idle(*arguments)
+
+    looks = SideBySide(request, "name", look, threads=8)
+    yield looks
+    looks.close()
+
+
+def compare(case: Case, code: int, document: dict[str, Any]) -> None:
+    assert (code, document["verdict"], document["ending"]) == (case.code, case.verdict, case.ending), document
+    assert document["limit"] == (case.limit and pytest.approx(case.limit, rel=0.02))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_the_limit_is_found_to_within_two_percent(name: str, found: Found) -> None:
+    compare(SLOW[name], *found[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_server_without_a_limit_is_healthy(name: str, found: Found) -> None:
+    compare(CASES[name], *found[name])
+    assert found[name][1]["survived"] >= (0.5 if name == "nothing ends it" else 0.3)
 
 
 def test_a_server_that_keeps_no_connection_cannot_be_measured() -> None:
@@ -146,16 +153,6 @@ def test_a_server_that_keeps_no_connection_cannot_be_measured() -> None:
         code, found = idle(f"127.0.0.1:{server.server_port}", "--plain", "--longest", "0.3", "--shortest", "0.1")
     assert (code, found["verdict"]) == (2, "unknown")
     assert "after one response" in found["reason"]
-
-
-def test_a_protocol_of_ones_own_is_spoken_with_send() -> None:
-    with ChaosServer() as server:
-        code, found = idle(
-            server.url,
-            *("--plain", "--longest", "0.3", "--shortest", "0.1", "--connections", "2"),
-            *("--send", "GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"),
-        )
-    assert (code, found["verdict"]) == (0, "ok")
 
 
 def test_a_refused_connection_says_that_nothing_could_be_looked_at() -> None:

@@ -203,7 +203,7 @@ class _Round:
         observation = Observation(wait, Ending.CANCELLED)
         with anyio.CancelScope() as scope:
             self._waiting[wait] = scope
-            observation = await self._silence(wait, wire) or await self._second_use(wait, wire)
+            observation = await self._silence(wait, wire) or await self._second_use(wire)
         del self._waiting[wait]
         self._ended.append(observation)
         if observation.ending is not Ending.CANCELLED:
@@ -225,7 +225,8 @@ class _Round:
         ending = Ending.UNSOLICITED_DATA if data else Ending.FIN_WHILE_IDLE
         return Observation(time.monotonic() - began, ending)
 
-    async def _second_use(self, wait: float, wire: SocketStream | TLSStream) -> Observation:
+    async def _second_use(self, wire: SocketStream | TLSStream) -> Observation:
+        idle = time.monotonic() - wire.last_read  # as it was: a busy machine wakes us late
         deadline = time.monotonic() + PATIENCE
         try:
             await wire.write(self._use.request, PATIENCE)
@@ -236,17 +237,17 @@ class _Round:
                 except DeadlineExceeded:
                     dropped = _is_dropped(wire, patient=left <= 0)
                     if dropped:
-                        return Observation(wait, Ending.SILENT_DROP, dropped)
+                        return Observation(idle, Ending.SILENT_DROP, dropped)
                     if left <= 0:
-                        return Observation(wait, Ending.ACKED_NO_ANSWER)
+                        return Observation(idle, Ending.ACKED_NO_ANSWER)
                 else:
-                    return Observation(wait, Ending.ALIVE if data else Ending.FIN_ON_SEND)
+                    return Observation(idle, Ending.ALIVE if data else Ending.FIN_ON_SEND)
         except ConnectionLost as lost:
             kind = None if lost.failure is None else lost.failure.kind
             ending = Ending.RST_ON_SEND if kind in _RESETS else Ending.FIN_ON_SEND if _is_end(lost) else Ending.FAILED
-            return Observation(wait, ending, str(lost.failure or lost))
+            return Observation(idle, ending, str(lost.failure or lost))
         except HoldwireError as exc:
-            return Observation(wait, Ending.FAILED, str(exc))
+            return Observation(idle, Ending.FAILED, str(exc))
 
 
 def _is_end(lost: ConnectionLost) -> bool:
