@@ -128,6 +128,13 @@ async def test_goaway_that_covers_the_request_and_then_the_end_is_a_lost_connect
     assert (len(server.seen), len(watch.kinds)) == (copies, 1)
 
 
+async def test_the_end_after_a_goaway_says_what_the_server_objected_to() -> None:
+    objects = goaway_with(1, ErrorCodes.ENHANCE_YOUR_CALM, close=True)
+    async with serve(misbehaving(objects)) as server, client_of() as client:
+        with pytest.raises(httpx.RemoteProtocolError, match=r"unexpected_eof .*: after GOAWAY with ENHANCE_YOUR_CALM"):
+            await client.post(f"{server.url}/x")
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_stream_refused_once_is_sent_again_on_the_same_connection(method: str) -> None:
     watch = Watch()

@@ -16,6 +16,7 @@ from ..errors import ClosedError, HoldwireError
 from ..events import CloseReason
 from ..policy import diagnosis
 from ..policy.kind import Kind
+from .h2_fates import code_name
 from .h2_frames import FrameError
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ def _ended(connection: Http2Connection) -> None:
     if wire.failure is not None:
         connection.lose(wire.failure)
     elif connection.unfinished:
-        failure = diagnosis.from_eof(phase=wire.phase, facts=wire.facts())
+        goaway = connection.terms.goaway
+        said = None if goaway is None else f"after GOAWAY with {code_name(goaway.error_code or 0)}"
+        failure = diagnosis.from_eof(phase=wire.phase, facts=wire.facts(), detail=said)
         wire.latch(failure)
         connection.lose(failure)
     else:
