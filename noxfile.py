@@ -296,6 +296,16 @@ def campaign(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Every small change of policy/ and tls/engine.py must be noticed by the tests, or be explained in the docs.
+
+    Arguments are modules, such as ``policy/retry.py``, and options of ``python -m tests.mutation``.
+    """
+    sync(session, "test")
+    session.run("python", "-m", "tests.mutation", *session.posargs)
+
+
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """``holdwire demo``: the same bad day through plain httpx and through holdwire. Arguments go to the command."""
     sync(session, extras=("cli",))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Peer", "can_rekey", "send_key_update", "send_session_ticket"]
+__all__ = ["Peer", "can_rekey", "renegotiate", "send_key_update", "send_session_ticket"]
 
 _SSL_OFFSET = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
 """Of ``ssl`` in CPython's ``PySSLSocket``: behind the object's head and ``Socket``."""
@@ -52,6 +52,12 @@ def can_rekey() -> bool:
 def send_key_update(tls: ssl.SSLSocket) -> None:
     """Send a KeyUpdate (TLS 1.3) that asks for one in return, and nothing else."""
     assert _libssl().SSL_key_update(_pointer(tls), 1) == 1
+    _libssl().SSL_do_handshake(_pointer(tls))
+
+
+def renegotiate(tls: ssl.SSLObject) -> None:
+    """Ask for new keys (TLS 1.2), and nothing else."""
+    assert _libssl().SSL_renegotiate(_pointer(tls)) == 1
     _libssl().SSL_do_handshake(_pointer(tls))
 
 

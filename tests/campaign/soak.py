@@ -55,6 +55,7 @@ _SHARE: Final = 0.01
 """Of the connections, for each of ``FAULTS``."""
 _WORKERS: Final = 12
 _PAUSE: Final = 0.5
+_PARTS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,11 @@ class Soak:
             f"tasks {min(one.tasks for one in part)} to {max(one.tasks for one in part)}"
             for name, part in rows
         ]
-        return "\n".join(lines)
+        parts = [
+            self.samples[len(self.samples) * n // _PARTS : len(self.samples) * (n + 1) // _PARTS] for n in range(_PARTS)
+        ]
+        series = " ".join(f"{statistics.median(one.memory for one in part) / 1e6:.1f}" for part in parts if part)
+        return "\n".join([*lines, f"  MB in each twelfth of the time: {series}"])
 
 
 def _sample() -> Sample:

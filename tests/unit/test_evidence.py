@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 
-from holdwire.policy.evidence import DELIVERY_REASONS, black_hole, delivery, window_closed
-from holdwire.policy.phase import Delivery
+from holdwire.policy.evidence import (
+    DELIVERY_REASONS,
+    black_hole,
+    delivery,
+    fin_before_write,
+    loss,
+    vanishes_in_full_size,
+    window_closed,
+)
+from holdwire.policy.failure import Failure
+from holdwire.policy.kind import Category, Kind
+from holdwire.policy.phase import Delivery, Phase
 from holdwire.policy.tcp_info import TcpInfo, TcpState
 
 
@@ -24,6 +34,7 @@ from holdwire.policy.tcp_info import TcpInfo, TcpState
         ("all of it still unsent, alive", {"accepted": 100, "outq": 400, "notsent": 100}, Delivery.SENT_UNACKED),
         ("a part unsent", {"accepted": 100, "outq": 99, "notsent": 99, "ended": True}, Delivery.SENT_UNACKED),
         ("our FIN waits for its ACK", {"accepted": 1, "outq": 1, "fin_sent": True}, Delivery.ACKED),
+        ("its last byte waits for its ACK", {"accepted": 1, "outq": 1}, Delivery.SENT_UNACKED),
         ("the queue cannot be read", {"accepted": 1, "outq": None}, Delivery.SENT_UNACKED),
     ],
 )
@@ -55,8 +66,15 @@ def info(**changes: Any) -> TcpInfo:
         ({"retransmits": 2, "last_ack_recv": 900}, 5.0, 29.9, None, False),
         ({"retransmits": 2, "last_ack_recv": 500}, 5.0, 0.0, 0.5, True),
         ({"retransmits": 0, "last_ack_recv": 9000}, 9.0, 0.0, 0.5, False),
+        ({"retransmits": 2}, 3.0, 0.0, 3.0, False),  # nor does one of the same length lower it
         ({}, 3.0, 0.0, 60.0, True),  # a long heartbeat time-out does not raise the trigger
         ({"state": TcpState.CLOSE}, 9.0, 0.0, None, False),
+        ({"state": TcpState.CLOSE_WAIT}, 3.0, 0.0, None, True),
+        ({"state": TcpState.FIN_WAIT1}, 3.0, 0.0, None, True),
+        ({"state": TcpState.FIN_WAIT2}, 9.0, 0.0, None, False),
+        ({"state": TcpState.LAST_ACK}, 9.0, 0.0, None, False),
+        ({"retransmits": None}, 9.0, 0.0, None, False),
+        ({"last_ack_recv": None}, 9.0, 0.0, None, False),
     ],
 )
 def test_a_black_hole_needs_retransmissions_and_silence(
@@ -89,3 +107,74 @@ def test_a_closed_window_needs_a_peer_that_answers(facts: dict[str, int], queued
 
 def test_a_kernel_that_does_not_tell_the_window_proves_nothing() -> None:
     assert not window_closed(TcpInfo(state=TcpState.ESTABLISHED, last_ack_recv=0), queued=1, dead_after=90)
+
+
+def ending(kind: Kind = Kind.UNEXPECTED_EOF, state: TcpState = TcpState.CLOSE, outq: int | None = 100) -> Failure:
+    return Failure(
+        kind=kind, phase=Phase.RESPONSE_WAIT, category=Category.PEER_CLOSED, outq=outq, tcp=TcpInfo(state=state)
+    )
+
+
+@pytest.mark.parametrize(
+    ("failure", "accepted", "proven"),
+    [
+        (ending(), 100, True),
+        (ending(Kind.BROKEN_PIPE), 100, True),
+        (ending(Kind.CONNECTION_RESET), 100, False),
+        (ending(state=TcpState.CLOSE_WAIT), 100, True),
+        (ending(state=TcpState.ESTABLISHED), 100, False),
+        (ending(state=TcpState.LAST_ACK), 100, False),
+        (dataclasses.replace(ending(), tcp=None), 100, False),
+        (ending(outq=101), 100, True),
+        (ending(outq=99), 100, False),
+        (ending(outq=None), 100, False),
+        (ending(outq=0), 0, False),
+        (ending(outq=1), 1, True),
+    ],
+)
+def test_a_fin_came_before_the_write_only_if_nothing_of_it_was_acknowledged(
+    failure: Failure, accepted: int, *, proven: bool
+) -> None:
+    assert fin_before_write(failure, accepted=accepted) is proven
+
+
+@pytest.mark.parametrize(
+    ("facts", "share"),
+    [
+        ({"snd_mss": 1000, "bytes_sent": 20_000, "bytes_retrans": 5_000}, 0.25),
+        ({"snd_mss": 1000, "bytes_sent": 19_999, "bytes_retrans": 5_000}, 0.0),
+        ({"snd_mss": 1000, "bytes_sent": 20_000, "bytes_retrans": 0}, 0.0),
+        ({"snd_mss": 1000, "bytes_sent": 20_000}, 0.0),
+        ({"snd_mss": 1000, "bytes_retrans": 5_000}, 0.0),
+        ({"bytes_sent": 20_000, "bytes_retrans": 5_000}, 0.0),
+        ({"snd_mss": 1, "bytes_sent": 20, "bytes_retrans": 1}, 0.05),
+    ],
+)
+def test_loss_is_told_once_enough_was_sent(facts: dict[str, int], share: float) -> None:
+    assert loss(info(**facts)) == share
+    assert loss(None) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("facts", "queued", "vanishes"),
+    [
+        ({}, 1400, True),
+        ({}, 1399, False),
+        ({}, None, False),
+        ({"snd_mss": 1399}, 1400, False),
+        ({"snd_mss": None}, 1400, False),
+        ({"retransmits": 1}, 1400, False),
+        ({"retransmits": 0, "total_rto": 2}, 1400, True),
+        ({"retransmits": None, "total_rto": None}, 1400, False),
+        ({"retransmits": 1, "total_rto": 1}, 1400, False),
+        ({"bytes_acked": 1}, 1400, False),
+        ({"bytes_acked": None}, 1400, False),
+        ({"bytes_acked": 1399}, 1400, True),
+        ({"bytes_acked": 1400}, 1400, False),
+    ],
+)
+def test_full_size_vanishes_where_small_segments_pass(
+    facts: dict[str, int], queued: int | None, *, vanishes: bool
+) -> None:
+    full = {"snd_mss": 1400, "retransmits": 2, "total_rto": None, "bytes_acked": 2}
+    assert vanishes_in_full_size(info(**full | facts), queued=queued) is vanishes

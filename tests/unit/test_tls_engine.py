@@ -13,6 +13,7 @@ from holdwire.testing.certificates import self_signed
 from holdwire.tls.engine import Engine, Step, TlsFailure, Truncation
 from holdwire.tls.records import RecordTracker
 from tests.tls_helpers import VERSIONS, Contexts
+from tests.tls_peer import can_rekey, renegotiate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,8 +186,102 @@ class TestFailures:
         assert caught.value.detail.reason == "WRONG_VERSION_NUMBER"
         assert caught.value.detail.alert_direction in {"sent", None}
 
+    def test_our_own_alert_is_told_where_it_is_not_encrypted(self) -> None:
+        link = Link(Contexts.of(self_signed(), "TLSv1.2"), name="example.org")
+        with pytest.raises(TlsFailure) as caught:
+            link.shake_hands()
+        detail = caught.value.detail
+        assert (detail.error, detail.alert, detail.alert_name) == ("SSL_ERROR_SSL", 42, "bad_certificate")
+        assert detail.alert_direction == "sent"
+
+    def test_what_comes_after_a_failure_changes_nothing(self, contexts: Contexts) -> None:
+        link = Link(contexts).shake_hands()
+        link.client.feed(damaged(link.from_server(SECRET)) + link.from_server(SECRET))
+        told: list[TlsFailure] = []
+        for call in (link.client.read, link.client.write, link.client.read):
+            with pytest.raises(TlsFailure) as caught:
+                call(b"x") if call == link.client.write else call(10)  # type: ignore[arg-type]
+            told.append(caught.value)
+        assert {str(one) for one in told} == {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC"}
+        assert len({id(one.__cause__) for one in told}) == 1
+        assert not any(one.eof or one.inside_record for one in told)
+
+    def test_an_end_of_file_is_told_as_openssl_tells_it(self, contexts: Contexts) -> None:
+        link = Link(contexts).shake_hands()
+        link.client.unwrap()
+        link.client.feed_eof()
+        with pytest.raises(TlsFailure, match=r"^UNEXPECTED_EOF_WHILE_READING$") as caught:
+            link.client.read(10)
+        detail, cause = caught.value.detail, caught.value.__cause__
+        assert (detail.error, detail.reason, detail.close_notify) == ("SSL_ERROR_SYSCALL", str(caught.value), "sent")
+        assert getattr(cause, "reason", None) == detail.reason
+
 
 class TestOutput:
+    def test_the_alert_of_a_failure_is_pending_until_it_is_taken(self, contexts: Contexts) -> None:
+        link = Link(contexts).shake_hands()
+        link.client.feed(damaged(link.from_server(SECRET)))
+        with pytest.raises(TlsFailure):
+            link.client.read(10)
+        pending = link.client.pending
+        assert len(link.client.take()) == pending > 0
+        assert (link.client.pending, link.client.take()) == (0, b"")
+
+    def test_a_write_before_the_handshake_takes_nothing_and_shakes_hands(self, contexts: Contexts) -> None:
+        client = Link(contexts).client
+        assert client.write(b"x") is Step.NEED_SEND
+        assert client.take()[0] == 0x16
+        assert client.write(b"x") is Step.NEED_RECV
+
+    def test_nothing_is_written_at_once(self, contexts: Contexts) -> None:
+        client = Link(contexts).client
+        assert client.write(b"") is Step.DONE
+        assert client.pending == 0
+
+    def test_both_close_notifies_are_seen_in_either_order(self, contexts: Contexts) -> None:
+        link = Link(contexts).shake_hands()
+        link.server.unwrap()
+        link.client.feed(link.server.take())
+        link.client.unwrap()  # without having read the peer's
+        assert (link.client.close_notify, link.client.ended) == ("both", True)
+        link.server.feed(link.client.take())
+        assert link.server.read(10) == b""  # behind our own
+        assert (link.server.close_notify, link.server.ended) == ("both", True)
+
+    def test_each_side_of_a_close_notify_has_its_word(self, contexts: Contexts) -> None:
+        link = Link(contexts).shake_hands()
+        assert link.client.close_notify == "none"
+        link.server.unwrap()
+        link.client.feed(link.server.take())
+        assert link.client.read(10) == b""
+        assert (link.client.close_notify, link.server.close_notify) == ("received", "sent")
+
+    def test_whatever_is_fed_is_counted(self, contexts: Contexts) -> None:
+        client = Link(contexts).client
+        counts = [client.receipts]
+        client.feed(b"\x16")
+        counts.append(client.receipts)
+        client.feed_eof()
+        counts.append(client.receipts)
+        assert counts == sorted(set(counts))
+
+    @pytest.mark.skipif(not can_rekey(), reason="cannot call OpenSSL on CPython's objects here")
+    def test_a_write_after_plaintext_and_a_call_for_new_keys_loses_neither(self) -> None:
+        link = Link(Contexts.of(self_signed(), "TLSv1.2")).shake_hands()
+        before = link.from_server(SECRET)
+        renegotiate(link.server.object)
+        link.client.feed(before + link.server.take())
+        assert link.client.write(b"question") is Step.NEED_SEND
+        assert [link.client.read(600), link.client.read(600)] == [SECRET[:600], SECRET[600:]]
+        got = b""
+        while not got:
+            link.pass_on()
+            if link.client.write(b"question") is Step.DONE:
+                link.pass_on()
+            read = link.server.read(100)
+            got = read if isinstance(read, bytes) else b""
+        assert got == b"question"
+
     def test_what_is_discarded_never_leaves(self, contexts: Contexts) -> None:
         link = Link(contexts).shake_hands()
         link.client.write(SECRET)
@@ -207,6 +302,18 @@ class TestOutput:
         assert link.client.read(250) == b"\0" * 100 + b"\1" * 100 + b"\2" * 50
         assert link.client.read(1000) == b"\2" * 50
         assert link.client.read(1000) is Step.NEED_RECV
+
+    def test_input_is_certain_to_be_here_with_a_whole_record_or_the_rest_of_one(self, contexts: Contexts) -> None:
+        link = Link(contexts).shake_hands()
+        link.client.read(1)  # tickets
+        assert not link.client.holds_input
+        link.client.feed(link.from_server(SECRET))
+        assert link.client.read(len(SECRET) - 1) == SECRET[1:]
+        assert link.client.holds_input, "one byte of the record"
+        assert link.client.read(10) == SECRET[:1]
+        assert not link.client.holds_input
+        link.client.feed(link.from_server(bytes(20_000)))
+        assert link.client.holds_input
 
 
 def damaged(record: bytes) -> bytes:

@@ -146,7 +146,8 @@ class Chaos(abc.ABC):
     def sprinkle(self, script: ScriptLike, *, share: float = 0.1) -> None:
         """Give ``script`` to a share of all connections that have none of their own.
 
-        Which ones depends on nothing but the seed and the number of the connection.
+        Which ones depends on nothing but the seed and the number of the connection. ``share`` is from 0 to 1; of
+        several scripts the first one that is drawn is taken.
 
         Raises:
             ValueError: As ``script``.
@@ -166,7 +167,7 @@ class Chaos(abc.ABC):
         self._end(Link.rst, "rst", idle=True)
 
     def fin_idle(self, *, close_notify: bool = True) -> None:
-        """Close the connections that have had an exchange and wait for the next."""
+        """Close the connections that have had an exchange and wait for the next, without TLS's goodbye if told so."""
         self._end(lambda link: link.fin(close_notify=close_notify), "fin", idle=True)
 
     def reset_all(self) -> None:
@@ -194,7 +195,7 @@ class Chaos(abc.ABC):
         self._tell(swallow)
 
     def restart(self, *, down: float = 0.0) -> None:
-        """A rolling restart: every connection is reset and the port is closed for ``down`` seconds."""
+        """A restart: every connection is reset and the port is closed for ``down`` seconds; 0 opens it at once."""
         self.refuse(down)
         self.reset_all()
 

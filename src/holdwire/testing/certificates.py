@@ -28,11 +28,12 @@ class Identity:
     certificate: bytes
     """The chain that the server presents."""
     key: bytes
+    """The server's private key, without a password."""
     authority: bytes
     """What a client must trust; usable as ``SSL_CERT_FILE``."""
 
     def server_context(self, *, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
-        """A context that presents this certificate."""
+        """A new context that presents this certificate; ``alpn`` are the protocols that it offers, best first."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:  # the ssl module reads keys from files only
             file.write(self.key + self.certificate)

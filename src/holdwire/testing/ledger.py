@@ -31,15 +31,19 @@ class Execution:
 
     method: str
     target: str
+    """Path and query."""
     path: str
+    """The target without its query."""
     digest: str
-    """Stands for the body."""
+    """Stands for the body: the first sixteen hexadecimal digits of its SHA-256."""
     size: int
     """Bytes of the body."""
     identity: str
     """The header ``x-request-id``, or else method, target and digest: equal for copies of one request."""
     connection: int
+    """The number of the connection, from 1."""
     exchange: int
+    """The number of the request on that connection, from 1."""
 
 
 @final
@@ -142,7 +146,7 @@ class Journal:
         The function is called after each entry.
 
         Raises:
-            TimeoutError: Not within ``timeout`` seconds; the message holds the journal.
+            TimeoutError: Not within ``timeout`` seconds; the message holds the end of the journal.
         """
         end = time.monotonic() + timeout
         with self._changed:

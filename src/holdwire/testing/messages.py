@@ -40,12 +40,15 @@ class Request:
     """A request as it arrived."""
 
     method: str
+    """In the client's spelling."""
     target: str
     """As on the request line: path and query."""
     version: str
+    """``HTTP/1.1``, ``HTTP/1.0`` or ``HTTP/2``."""
     headers: tuple[tuple[str, str], ...]
     """Names in lower case, in the order in which they came."""
     body: bytes = b""
+    """Without its framing."""
     connection: int
     """The number of the connection it came on, from 1."""
     exchange: int
@@ -76,11 +79,13 @@ class Request:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the server answers."""
+    """What the server answers. Over HTTP/2 framing and reason mean nothing, and names of headers become lower case."""
 
     status: int = 200
     reason: str | None = None
+    """The reason phrase; None takes the one of the standard library for the status."""
     headers: tuple[tuple[str, str], ...] = ()
+    """Pairs of name and value, in Latin-1; those that say where the body ends are added."""
     body: bytes = b""
     framing: Framing = Framing.LENGTH
     trailers: tuple[tuple[str, str], ...] = ()
@@ -92,7 +97,8 @@ class Answer:
     close: bool = False
     """Say ``Connection: close`` and do so."""
     raw: bytes | None = field(default=None, repr=False)
-    """Exactly these bytes instead of all the above; the connection is closed afterwards."""
+    """Exactly these bytes (of whatever protocol the connection speaks) instead of all the above; the connection is
+    closed afterwards."""
 
     def ends_connection(self, request: Request) -> bool:
         """Whether nothing can follow this answer."""

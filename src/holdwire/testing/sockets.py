@@ -237,9 +237,16 @@ def sweep(
 ) -> Iterator[Run]:
     """Runs in which the first call of a kind fails, then the second, and so on until there is no n-th call.
 
-    The body of the loop runs the scenario under ``run.plan``. ``base`` holds faults that every run has besides.
+    The body of the loop runs the scenario under ``run.plan``.
+
+    Args:
+        errnos: The numbers with which the call fails, one after another.
+        calls: The kinds of calls, one after another.
+        base: Faults that every run has besides.
+        limit: How many calls of a kind a scenario may make.
 
     Raises:
+        ValueError: ``base`` has faults at other points than calls, or ``calls`` has other points.
         RuntimeError: The scenario still made an n-th call when ``n`` was ``limit``: it does not end.
     """
     common = Script.of(base)

@@ -190,7 +190,7 @@ class FaultyStream(ByteStream):
             self._check()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Some bytes.
+        """Some bytes, at most ``max_bytes`` and at least one.
 
         Raises:
             ValueError: ``max_bytes`` is below 1.
