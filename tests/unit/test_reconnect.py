@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import tenacity
 
 from holdwire.policy import diagnosis
 from holdwire.policy.backoff import Backoff
 from holdwire.policy.failure import Failure, TlsDetail
-from holdwire.policy.fate import fate_of
-from holdwire.policy.kind import Category, Kind
+from holdwire.policy.fate import Fate, fate_of
+from holdwire.policy.kind import Action, Category, Kind
 from holdwire.policy.phase import Phase
 from holdwire.policy.reconnect import Then, after
 from holdwire.retrying import Reconnector, ReconnectPolicy
@@ -28,6 +30,8 @@ CERTIFICATE = diagnosis.from_tls(
     phase=Phase.TLS_HANDSHAKE, facts={}, tls=TlsDetail(reason="CERTIFICATE_VERIFY_FAILED", verify_code=20)
 )
 DENIED = connect(13)
+BUG = connect(22)
+NO_ADDRESS = diagnosis.from_eai("EAI_NODATA", facts={})
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,12 @@ DENIED = connect(13)
         (CERTIFICATE, {}, Then.STOP),
         (CERTIFICATE, {"known": True}, Then.STOP),
         (DENIED, {}, Then.STOP),
+        (BUG, {}, Then.STOP),
+        (dataclasses.replace(BUG, action=Action.BACK_OFF), {}, Then.STOP),
+        (dataclasses.replace(CERTIFICATE, action=Action.BACK_OFF), {}, Then.STOP),
+        (dataclasses.replace(LOST, action=Action.NEVER), {}, Then.PAUSE),
+        (dataclasses.replace(REFUSED, action=Action.NEVER), {}, Then.STOP),
+        (NO_ADDRESS, {}, Then.STOP),
         (NO_NAME, {}, Then.STOP),
         (NO_NAME, {"known": True}, Then.PAUSE),
         (NO_NAME, {"names_may_appear": True}, Then.PAUSE),
@@ -47,6 +57,8 @@ DENIED = connect(13)
         (LOST, {"up_for": 100.0}, Then.PAUSE),
         (RESET, {"up_for": 0.1, "silent": True}, Then.LONG_PAUSE),
         (RESET, {"up_for": 0.1, "silent": False}, Then.PAUSE),
+        (RESET, {"up_for": 0.1}, Then.PAUSE),
+        (RESET, {"up_for": 1.0, "silent": True}, Then.PAUSE),
         (RESET, {"up_for": 5.0, "silent": True}, Then.PAUSE),
         (None, {"up_for": 0.1, "silent": True}, Then.PAUSE),
     ],
@@ -55,6 +67,11 @@ def test_what_follows(failure: Failure | None, more: dict[str, object], then: Th
     step = after(failure, **more)  # type: ignore[arg-type]
     assert step.then is then
     assert step.reason
+
+
+def test_the_reason_tells_an_attempt_from_a_connection() -> None:
+    assert after(REFUSED).reason == "no connection came about"
+    assert after(RESET, up_for=100.0).reason == "the connection was lost"
 
 
 def test_a_bare_handshake_starts_nothing_over_and_a_stable_session_or_a_message_does() -> None:
@@ -120,6 +137,12 @@ def test_the_stop_rule_sees_failures_in_a_row() -> None:
 def test_what_is_no_strategy_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(TypeError, match="tenacity"):
         ReconnectPolicy(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_message_is_cut_until_all_of_it_was_handed_over() -> None:
+    assert [fate_of(on_wire=9, outq=0, size=5, written=written).cut for written in (0, 4, 5)] == [True, True, False]
+    assert not fate_of(on_wire=9, outq=0, written=4).cut
+    assert (Fate().written, Fate().on_wire, fate_of(on_wire=1, outq=0).written) == (0, 0, 0)
 
 
 def test_the_fate_of_bytes_in_words() -> None:
