@@ -61,6 +61,7 @@ CASES = {
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n2;name=value\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n", OK
     ),
     "chunks of one byte": Case(HEAD + b"Transfer-Encoding: Chunked\r\n\r\n1\r\no\r\n01\r\nk\r\n000\r\n\r\n", OK),
+    "chunk sizes that are padded": Case(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2   \r\nok\r\n0  \r\n\r\n", OK),
     "interim responses first": Case(
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
         + HEAD

@@ -1,10 +1,10 @@
 """``ResponseReader``: reads HTTP/1.1 responses from bytes, one after another. Sans-I/O, on httptools (llhttp).
 
 Theory of operation. llhttp is strict where security asks for it; the leniency switches set here make it as tolerant of
-sloppy servers as h11 is (bare LF, folded headers, Content-Length beside Transfer-Encoding) and no laxer. What llhttp
-does not know is ours: the head's size limit, responses that have no body whatever their headers say (HEAD, 2xx to
-CONNECT), the end of input, transfer codings other than ``chunked``, and bytes after a complete response, which make
-the connection unusable.
+sloppy servers as h11 is (bare LF, folded headers, Content-Length beside Transfer-Encoding, padded chunk sizes) and no
+laxer. What llhttp does not know is ours: the head's size limit, responses that have no body whatever their headers say
+(HEAD, 2xx to CONNECT), the end of input, transfer codings other than ``chunked``, and bytes after a complete response,
+which make the connection unusable.
 
 Invariants: headers are those of the last head begun (1xx are counted and dropped); once ``complete``, nothing that is
 fed changes the response. Not responsible for the connection (``http11``).
@@ -147,7 +147,10 @@ class ResponseReader:
         if parser is None:
             parser = self._parser = httptools.HttpResponseParser(self)
             parser.set_dangerous_leniencies(
-                lenient_headers=True, lenient_chunked_length=True, lenient_optional_cr_before_lf=True
+                lenient_headers=True,
+                lenient_chunked_length=True,
+                lenient_optional_cr_before_lf=True,
+                lenient_spaces_after_chunk_size=True,
             )
         before = self.received
         self._fed += len(data)
