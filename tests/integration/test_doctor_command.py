@@ -150,6 +150,7 @@ def test_a_certificate_that_is_not_accepted_is_shown() -> None:
         _, document = doctor(*FAST, "--tls", place(server))
     tls = evidence(document, "tls")
     assert tls["certificate"]["not_after"]
+    assert tls["chain_length"] == 1
     assert tls["messages"][-1] == "sent unknown_ca", "the alert is among the messages"
 
 
@@ -159,6 +160,16 @@ def test_a_server_that_accepts_no_more_has_crashed_as_far_as_one_can_see_from_ou
     http, reuse = anyio.run(lambda: conversation.look(case, verify=True))
     assert (http.verdict, reuse.verdict) == ("failed", "skipped")
     assert [sign.name for sign in http.signs] == ["server_crashed"]
+
+
+def test_logs_are_looked_into(tmp_path: Path) -> None:
+    log = tmp_path / "error.log"
+    log.write_text("recv() failed (104: Connection reset by peer) while reading response header from upstream\n" * 3)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        _, document = doctor(*FAST, "--log", str(log), f"127.0.0.1:{bound.getsockname()[1]}")
+    assert evidence(document, "logs")[str(log)] == {"ECONNRESET": 3}
+    assert f"{log}: ECONNRESET x3" in rung(document, "logs")["summary"]
 
 
 # --- what the client is set to ---
@@ -218,19 +229,36 @@ def test_our_own_lack_of_descriptors_is_not_blamed_on_the_server() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_without_root_it_looks_as_well() -> None:
-    with ChaosServer() as server:
-        doctor(server.url)  # whatever is imported late is imported now: a user without rights may not see the files
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "a_plain_server_on_a_port_that_tells_nothing",
+            {
+                "surroundings": "without root the kernel's log and other users' processes are not looked at",
+                "logs": "the kernel's log is for root to read",
+            },
+        ),
+        ("a_server_whose_only_worker_waits", {"server": "belongs to user 0: only that user and root see more"}),
+    ],
+)
+def test_without_root_it_looks_as_well_and_says_what_only_root_sees(
+    name: str, told: dict[str, str], tmp_path: Path
+) -> None:
+    with STAGES[name].arguments(tmp_path) as arguments:
+        doctor(
+            "--timeout", "0.2", *arguments[-2:]
+        )  # what is imported late is imported now: nobody may not see the files
         child = os.fork()
         if not child:
             code = 3
             try:
                 os.setgid(65534)
                 os.setuid(65534)
-                code, document = doctor(server.url, "--strict")
-                said = "without root the kernel's log and other users' processes are not looked at"
-                if said not in rung(document, "surroundings")["summary"]:
-                    code = 4
+                _, document = doctor(*arguments)
+                code = 4 if first(document) != STAGES[name].cause else 0
+                if not all(text in rung(document, where)["summary"] for where, text in told.items()):
+                    code = 5
             finally:
                 os._exit(code)
         _, status = os.waitpid(child, 0)
@@ -275,6 +303,7 @@ def test_a_port_whose_security_nobody_knows_is_asked_at_the_given_address() -> N
         ["user:pw@h"],
         ["--ca", "/no/such/file", "h"],
         ["--profile", "no-such-profile", "h"],
+        ["--log", "/no/such/file", "h"],
         ["--idle", "0", "h"],
     ],
 )

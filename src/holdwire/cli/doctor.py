@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--heartbeat", type=float, metavar="S", help="the client sends a heartbeat after S of silence")
     parser.add_argument("--watch", type=int, metavar="PID", help="the server's process, if it is on this host")
+    parser.add_argument("--log", metavar="FILE", action="append", default=[], help="a log to look into; repeatable")
     parser.add_argument("--strict", action="store_true", help="exit 1 for warnings too")
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
@@ -123,6 +125,8 @@ def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
         raise ValueError("--timeout must be above 0, --repeat at least 1")
     if any(one is not None and one <= 0 for one in (args.idle, args.idle_limit, args.heartbeat)):
         raise ValueError("--idle, --idle-limit and --heartbeat must be above 0")
+    for name in args.log:
+        Path(name).open("rb").close()  # a file that cannot be read is told before anything is opened
     proxy = _proxy(args.proxy)
     chosen = functools.reduce(lambda one, other: one | other, map(profile, args.profile.split("|")))
     silent = None if args.idle is None else plan(args.idle)
@@ -152,6 +156,7 @@ def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
             idle_limit=args.idle_limit,
             idle=args.idle,
             watch=args.watch,
+            logs=tuple(args.log),
             more=more,
         )
         case.context()  # a file of certificates that cannot be read is told before anything is opened

@@ -1,8 +1,8 @@
 """``examine``: the rungs of the ladder in their order, side by side where that is possible, and a conclusion.
 
     dns -> tcp (traceroute where an address is silent) -> mtu | tls -> http, reuse | close | idle -> loss, server,
-    resources, configuration, surroundings; the kernel's counters and the server's process, where that is on this host,
-    are read before and after, and only their changes count.
+    resources, logs, configuration, surroundings; the kernel's counters and the server's process, where that is on this
+    host, are read before and after, and only their changes count.
 
 What makes no sense after a rung has failed is skipped: no TLS where nothing connects. Not responsible for the rungs
 themselves (``rungs``) or for weighing what they found (``conclude``).
@@ -21,7 +21,7 @@ import anyio
 from .case import TooMany
 from .conclude import conclude, headline
 from .record import Check, Report, Rung, Sign, Verdict
-from .rungs import addresses, configuration, conversation, handshake, host, mtu, names, silence
+from .rungs import addresses, configuration, conversation, handshake, host, logs, mtu, names, silence
 from .rungs.server import Watch
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ async def examine(case: Case, progress: Callable[[str], None] = lambda _: None) 
         host.look_at_resources(
             case, host.Counters().since(before), local=local, dropped="syn_dropped" in signs, slow=unwell
         ),
+        logs.look(case.logs, unwell=unwell),
         configuration.look(case, [*measured, *configuration.limits(case, rungs)]),
         host.look_at_surroundings(source, address),
     ]

@@ -82,7 +82,7 @@ def look(case: Case, known: Iterable[Limit]) -> Rung:
         "idle_limits": held,
     }
     ours = ", ".join(f"{name} after {seconds:g} s" for name, seconds in upkeep.beats.items())
-    summary = f"of silence: {ours}, the system's own keepalive after {keepalive or '?'} s; "
+    summary = f"sent in silence: {ours}, other programs' keepalive after {keepalive or '?'} s; "
     summary += "; ".join(held) or "no idle limit is known (--idle measures it)"
     strays = bool(proxies) and case.proxy is None
     if proxies:

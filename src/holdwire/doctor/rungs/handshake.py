@@ -158,7 +158,15 @@ def _description(stream: TLSStream) -> dict[str, Any]:
     certificate = stream.engine.object.getpeercert(binary_form=True)
     if certificate:
         described["certificate"] = _certificate(certificate)
+        described["chain_length"] = _chain_length(stream.engine.object)
     return described
+
+
+def _chain_length(wire: ssl.SSLObject) -> int | None:
+    """How many certificates the server sent: one alone, of an authority that is not a root, lacks its middle."""
+    inner: Any = getattr(wire, "_sslobj", None)  # public from Python 3.13 on
+    chain = inner.get_unverified_chain() if hasattr(inner, "get_unverified_chain") else None
+    return None if chain is None else len(chain)
 
 
 def _certificate(der: bytes) -> dict[str, Any]:
