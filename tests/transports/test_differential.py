@@ -154,7 +154,8 @@ async def result(transport: Any, server: ChaosServer, asked: Asked, behaviour: B
     headers = [*asked.headers, *arguments.pop("headers", {}).items()]
     cookies = {"c": "3"} if asked.cookies else None
     got: dict[str, Any] = {}
-    async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(5, read=0.4), cookies=cookies) as client:
+    timeout = httpx.Timeout(10, read=0.4 if behaviour.fault == "silence" else 10)
+    async with httpx.AsyncClient(transport=transport, timeout=timeout, cookies=cookies) as client:
         request = client.build_request(asked.method, f"{server.url}{path}?q=%20a", headers=headers, **arguments)
         try:
             response = await client.send(request, auth=auth, follow_redirects=asked.follow, stream=True)

@@ -103,12 +103,16 @@ class Body:
         return self._pieces.pop()
 
 
-async def send(everything: Everything, url: str, *, stream: bool = False, **settings: Any) -> None:
+async def send(
+    everything: Everything, url: str, *, stream: bool = False, patience: float = 10, **settings: Any
+) -> None:
     """A request with a secret in each of its places, which fails."""
     transport = holdwire.ResilientTransport(observers=[everything], **settings)
     address = httpx.URL(url).copy_with(username=mark("user"), password=mark("password"))
     url = f"{address}{mark('path')}?token={mark('query')}#{mark('fragment')}"
-    async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(0.2, pool=0.2)) as client:
+    async with httpx.AsyncClient(
+        transport=transport, timeout=httpx.Timeout(10, connect=patience, read=patience)
+    ) as client:
         everything.said.append(repr(transport))
         with contextlib.suppress(httpx.HTTPError):
             await client.get(httpx.URL(url).join("/warm-up"))
@@ -163,7 +167,7 @@ async def test_no_secret_is_told_of_a_request_that_is_lost(
     with ChaosServer(tls=False) as server:
         for _ in range(10):
             server.script(fault)
-        await send(everything, server.url + "/", stream=stream)
+        await send(everything, server.url + "/", stream=stream, patience=0.2 if "stall" in fault else 10)
     check(everything, failed=failed)
 
 
@@ -209,5 +213,5 @@ async def test_no_secret_is_told_of_a_host_that_cannot_be_reached(everything: Ev
 
 async def test_no_secret_is_told_of_a_port_that_speaks_no_tls(everything: Everything) -> None:
     with ChaosServer(tls=False) as server:
-        await send(everything, server.url.replace("http://", "https://") + "/", retry=None)
+        await send(everything, server.url.replace("http://", "https://") + "/", patience=0.2, retry=None)
     check(everything, failed="tls_handshake")
