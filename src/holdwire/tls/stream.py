@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ._outbox import Lower
     from .engine import Engine, Truncation
 
-__all__ = ["TLSOverStream", "TLSStream"]
+__all__ = ["TLSStream"]
 
 _CHUNK: Final = 262_144
 """Bytes of plaintext that are encrypted at once; what a cancelled or interrupted write leaves behind is no more."""
@@ -536,7 +536,3 @@ class TLSStream(Wire):
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {**self.lower.extra_attributes, **tls_attributes(self.engine)}
-
-
-TLSOverStream = TLSStream
-"""For streams that are no sockets of ours: the same, through ``ForeignWire``."""
