@@ -122,7 +122,7 @@ class Lab:
                     sock.sendto(_MARK, (there, 9))
 
             self.start(name, mark).result()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 40
             while _MARK not in path.read_bytes():
                 assert time.monotonic() < deadline, "tcpdump did not write the last packet"
                 time.sleep(0.02)
@@ -607,7 +607,7 @@ def test_keepalive_probes(scene: Scene) -> None:
         time.sleep(2.5)  # the kernel's smallest keepalive time is a second
 
     connection, capture = scene.play(serve, use)
-    assert connection.client.keepalive_probes == 2
+    assert connection.client.keepalive_probes >= 2  # more, on a machine that sleeps for longer
     assert conclude(capture) == []
 
 

@@ -219,7 +219,7 @@ async def test_a_reset_in_mid_stream_is_explained_after_what_had_come(
 
 # --- mcp: its own server, with a proxy in between that cuts ---
 
-waiting = threading.Event()
+is_cut = threading.Event()
 
 
 @pytest.fixture(scope="module")
@@ -232,8 +232,7 @@ def mcp_server() -> Iterator[tuple[str, int]]:
     async def shout(text: str) -> str:
         """Upper case; ``wait`` is answered when somebody has cut the line."""
         if text == "wait":
-            waiting.set()
-            await anyio.sleep(1)
+            await anyio.to_thread.run_sync(is_cut.wait, 30)
         return text.upper()
 
     tools.tool()(shout)
@@ -249,14 +248,18 @@ def mcp_server() -> Iterator[tuple[str, int]]:
 
 
 async def with_mcp(
-    target: tuple[str, int], seen: Seen, use: Callable[[Any, BlockingChaosProxy], Awaitable[None]]
+    target: tuple[str, int],
+    seen: Seen,
+    use: Callable[[Any, BlockingChaosProxy], Awaitable[None]],
+    on_response: Callable[[Any], Awaitable[None]] | None = None,
 ) -> None:
     """Have ``use`` talk to the tool server, by way of a proxy that it can make misbehave."""
     mcp: Any = pytest.importorskip("mcp")
     streamable: Any = pytest.importorskip("mcp.client.streamable_http")
     with BlockingChaosProxy(target) as proxy:
         host, port = proxy.address
-        http = ours.AsyncClient(observers=[seen], timeout=10)
+        hooks = {"response": [] if on_response is None else [on_response]}
+        http = ours.AsyncClient(observers=[seen], timeout=30, event_hooks=hooks)
         async with (
             http,
             streamable.streamable_http_client(f"http://{host}:{port}/mcp", http_client=http) as streams,
@@ -277,25 +280,31 @@ async def test_mcp_calls_tools_and_survives_stale_connections(mcp_server: tuple[
         proxy.reset_idle()
         assert await shouted(session, "again") == "AGAIN"
 
-    with anyio.fail_after(15):
+    with anyio.fail_after(50):
         await with_mcp(mcp_server, seen, use)
 
 
 async def test_mcp_is_told_of_a_reset_in_the_middle_of_an_answer(mcp_server: tuple[str, int], seen: Seen) -> None:
     mcp: Any = pytest.importorskip("mcp")
+    begun = anyio.Event()
+    is_cut.clear()
+
+    async def on_response(response: Any) -> None:
+        if b'"wait"' in await response.request.aread():
+            begun.set()
 
     async def use(session: Any, proxy: BlockingChaosProxy) -> None:
         async def cut() -> None:
-            await anyio.to_thread.run_sync(waiting.wait, 5)
+            await begun.wait()
             proxy.reset_all()
+            is_cut.set()
 
-        waiting.clear()
         async with anyio.create_task_group() as group:
             group.start_soon(cut)
             with pytest.raises(mcp.MCPError):
                 await shouted(session, "wait")
         assert await shouted(session, "hello") == "HELLO"
 
-    with anyio.fail_after(15):
-        await with_mcp(mcp_server, seen, use)
+    with anyio.fail_after(50):
+        await with_mcp(mcp_server, seen, use, on_response)
     assert ("ECONNRESET", "response_body") in [(failure.errno_name, failure.phase.value) for failure in seen.failures]
