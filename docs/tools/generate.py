@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import holdwire
 from holdwire.cli.commands import COMMANDS
+from holdwire.doctor.conclude import ADVICE
 from holdwire.policy import profiles, taxonomy
 from holdwire.policy.kind import Action, Category, Confidence, FaultSide, Kind
 from holdwire.policy.phase import Delivery, Phase
@@ -157,6 +158,11 @@ def _kinds() -> str:
 
 def _phases() -> str:
     return table(("Phase", "When"), [(code(phase.value), WHEN[phase]) for phase in Phase])
+
+
+def _doctor_causes() -> str:
+    rows = ((code(name), words, str(step), advice) for name, (step, words, advice) in ADVICE.items())
+    return table(("Cause", "In words", "Step", "What to do"), rows)
 
 
 def _causes() -> str:
@@ -391,6 +397,7 @@ REGIONS: Final[dict[str, Callable[[], str]]] = {
     "deliveries": lambda: _enum(Delivery, "Delivery"),
     "confidences": lambda: _enum(Confidence, "Confidence"),
     "causes": _causes,
+    "doctor-causes": _doctor_causes,
     "errnos": _errnos,
     "names": lambda: _named(taxonomy.EAI_TABLE, "getaddrinfo says"),
     "tls-reasons": lambda: _named(taxonomy.TLS_TABLE, "OpenSSL's reason"),

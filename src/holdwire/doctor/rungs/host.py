@@ -162,14 +162,14 @@ def _memory(evidence: dict[str, Any]) -> None:
 
 
 def _pressure(evidence: dict[str, Any], signs: list[Sign], *, slow: bool) -> None:
-    for kind in ("cpu", "memory"):
+    for kind, name in (("cpu", "cpu_short"), ("memory", "memory_short")):
         fields = dict(part.split("=") for part in _read(f"/proc/pressure/{kind}").split("\n")[0].split()[1:])
         if "avg10" not in fields:
             continue
         share = float(fields["avg10"])
         evidence[f"{kind}_pressure_percent"] = share
         if slow and share > _PRESSURE:
-            signs.append(Sign(f"{kind}_short", 0.3, f"{share:g} % of the last 10 s some task waited for {kind}"))
+            signs.append(Sign(name, 0.3, f"{share:g} % of the last 10 s some task waited for {kind}"))
 
 
 def _conntrack(evidence: dict[str, Any], signs: list[Sign]) -> None:
