@@ -427,6 +427,36 @@ async def test_who_goes_on_reading_after_another_has_closed_is_told_that_the_bod
     await http.aclose()
 
 
+async def test_a_post_that_is_given_up_before_it_begins_is_never_sent(client: Client, server: ChaosServer) -> None:
+    async with client() as http:
+        for timeout, error in ((0, httpx.TimeoutException), (httpx.Timeout(5, write=0), httpx.WriteTimeout)):
+            await http.get("/warm")
+            with pytest.raises(error):
+                await http.post("/order", timeout=timeout)
+        await http.get("/warm")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await http.post("/order")
+        await http.get("/warm")
+    assert scope.cancelled_caught
+    assert server.ledger.count("/order") == 0
+
+
+async def test_a_post_whose_deadline_is_over_before_it_begins_is_never_sent(
+    client: Client, kind: str, server: ChaosServer
+) -> None:
+    if kind == "httpx":
+        pytest.skip("plain httpx knows no deadline")
+    async with client() as http:
+        await http.get("/warm")
+        with pytest.raises(httpx.TimeoutException) as caught:
+            await http.post("/order", extensions={"holdwire": {"deadline": 1e-9}})
+    failure = holdwire.failure_of(caught.value)
+    assert failure is not None
+    assert failure.safe_to_retry
+    assert server.ledger.count("/order") == 0
+
+
 @pytest.mark.parametrize("waits", ["for the answer", "for a connection"])
 async def test_a_request_whose_client_is_closed_ends_in_an_error_of_the_transport(
     client: Client, kind: str, server: ChaosServer, waits: str

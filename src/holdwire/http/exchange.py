@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..errors import (
     ClosedError,
@@ -97,12 +98,12 @@ class Exchange:
         retrier: Retrier | None = None
         fresh = False
         while True:
-            attempt = Attempt(request) if retrier is None else _next_attempt(request, retrier)
-            if request.spans is not None:
-                request.spans.begin(attempt.number)
+            attempt = _next_attempt(request, retrier)
             reconnects = False
             try:
                 if request.deadline is None:
+                    if look:
+                        await _check_wanted(attempt)
                     connection = await pool.acquire(attempt, fresh=fresh, look=look)
                     response = await connection.exchange(attempt)
                 else:
@@ -138,6 +139,8 @@ class Exchange:
             DeadlineExceeded: It did, and the connection is closed.
         """
         with anyio.move_on_after(deadline - time.monotonic()) as scope:
+            if look:
+                await _check_wanted(attempt)
             connection = await self._pool.acquire(attempt, fresh=fresh, look=look)
             return connection, await connection.exchange(attempt)
         assert scope.cancelled_caught  # noqa: S101 - nothing else ends the block without an exception
@@ -339,11 +342,37 @@ class Exchange:
         )
 
 
-def _next_attempt(request: Request, retrier: Retrier) -> Attempt:
-    attempt = Attempt(request, retrier.attempts, retrier)
-    if retrier.connecting:
-        attempt.connect_by = retrier.connect_by
+def _next_attempt(request: Request, retrier: Retrier | None) -> Attempt:
+    if retrier is None:
+        attempt = Attempt(request)
+    else:
+        attempt = Attempt(request, retrier.attempts, retrier)
+        if retrier.connecting:
+            attempt.connect_by = retrier.connect_by
+    if request.spans is not None:
+        request.spans.begin(attempt.number)
     return attempt
+
+
+async def _check_wanted(attempt: Attempt) -> None:
+    """Do not begin what may do harm for a caller who has given it up by now: where nothing has to be waited for,
+    neither a cancellation nor a time limit would be seen before the request has left.
+
+    Raises:
+        DeadlineExceeded: The time for writing it is over.
+    """
+    await checkpoint_if_cancelled()
+    limits = attempt.request.timeouts
+    if limits.write is None or limits.write > 0:
+        return
+    limit, seconds = "write", limits.write
+    if limits.connect is not None and limits.connect <= 0:
+        limit, seconds = "connect", limits.connect
+    origin = attempt.request.origin
+    facts = diagnosis.Facts(host=origin.host, port=origin.port, at=time.time())
+    failure = diagnosis.local(Kind.LOCAL_TIMEOUT, phase=Phase.POOL, facts=facts)
+    message = f"the request to {failure.endpoint} was not begun: its {limit} time-out is {seconds} s"
+    raise DeadlineExceeded(message, limit=limit, failure=failure)
 
 
 class _RequestFacts(TypedDict):
