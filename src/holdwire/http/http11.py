@@ -83,13 +83,14 @@ class Http11Connection(HttpConnection):
 
     async def exchange(self, attempt: Attempt) -> Response:
         request = attempt.request
+        wire = self.wire
         self._attempt = attempt
-        attempt.written = time.monotonic()
+        attempt.written = now = time.monotonic()
         if self.served:
             attempt.reused = True
-            attempt.idle_before = attempt.written - self.idle_since
-        self.wire.flight.append((attempt.written, Mark.REQUEST, self.served + 1))
-        self._mark = self.wire.bytes_out
+            attempt.idle_before = now - self.idle_since
+        wire.flight.append((now, Mark.REQUEST, self.served + 1))
+        self._mark = wire.bytes_out
         self._upload_cut = False
         self._eof_lost = None
         reader = self._reader
@@ -98,7 +99,7 @@ class Http11Connection(HttpConnection):
         try:
             if hook is None:
                 await self._send(request)
-                await self._receive_head(request)
+                await self._receive_head(attempt)
             else:
                 await self._traced_exchange(request, hook)
         except BaseException as exc:
@@ -106,11 +107,8 @@ class Http11Connection(HttpConnection):
             if hook is not None:
                 await tell_closed(hook, exc)
             raise
-        self.wire.flight.append((time.monotonic(), Mark.RESPONSE, reader.status))
-        if reader.upgraded:
-            self.wire.phase = Phase.UPGRADED
-        else:
-            self.wire.phase = Phase.RESPONSE_BODY
+        wire.flight.append((time.monotonic(), Mark.RESPONSE, reader.status))
+        wire.phase = Phase.UPGRADED if reader.upgraded else Phase.RESPONSE_BODY
         body = Http11Body(self)
         return Response(
             reader.status,
@@ -118,7 +116,7 @@ class Http11Connection(HttpConnection):
             body if hook is None else TracedBody(body, request, hook),
             http_version=reader.http_version,
             reason=reader.reason,
-            wire=self.wire,
+            wire=wire,
             leftover=reader.leftover,
         )
 
@@ -130,7 +128,7 @@ class Http11Connection(HttpConnection):
         async with Traced(hook, "http11.send_request_body", info):
             await self._send_body(request)
         async with Traced(hook, "http11.receive_response_headers", info) as step:
-            await self._receive_head(request)
+            await self._receive_head(self._current())
             step.result = (reader.http_version, reader.status, reader.reason, reader.headers)
 
     async def _send(self, request: Request) -> None:
@@ -207,11 +205,10 @@ class Http11Connection(HttpConnection):
         attempt.response_early = self._reader.head_complete
         return attempt.response_early
 
-    async def _receive_head(self, request: Request) -> None:
+    async def _receive_head(self, attempt: Attempt) -> None:
         reader = self._reader
-        attempt = self._current()
-        if self.wire.phase is not Phase.RESPONSE_WAIT:
-            self.wire.phase = Phase.RESPONSE_WAIT
+        request = attempt.request
+        self.wire.phase = Phase.RESPONSE_WAIT
         while not reader.head_complete:
             data = await self._read(request)
             if data:

@@ -216,11 +216,11 @@ class Engine:
         if self._early:
             data, self._early = self._early[:max_bytes], self._early[max_bytes:]
             return data
-        pieces: list[bytes] = []
-        if self.failure is None and not self._ended:
+        if self.failure is None and not self._ended and (self._incoming.pending or self.object.pending()):
+            pieces: list[bytes] = []
             self._read_records(max_bytes, pieces)
-        if pieces:
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if pieces:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self.failure is not None:
             raise self.failure.again()
         if self._ended or self._forgiven():
