@@ -92,33 +92,38 @@ def _inside(what: str, name: str, url: str, count: str, seconds: str) -> None:
         print(asyncio.run(_idle(name, url, int(count), http2=what == "h2")))
 
 
+def _print_idle(urls: dict[str, str], connections: int) -> None:
+    print(f"{'KiB per idle connection':<28}{'holdwire':>10}{'httpx':>10}")
+    for what in ("plain", "tls", "h2"):
+        found = [float(_apart(what, name, urls[what] + "/", str(connections), "0")) for name in ("holdwire", "httpx")]
+        print(f"{what:<28}{found[0]:>10.1f}{found[1]:>10.1f}", flush=True)
+
+
+def _print_growth(url: str, count: int, minutes: float) -> None:
+    found = json.loads(_apart("growth", "holdwire", url, str(count), str(60 * minutes)))
+    print(f"{'requests':<28}{'KiB resident':>14}{'objects':>10}")
+    for requests, kib, objects in found:
+        print(f"{requests:<28}{kib:>14}{objects:>10}")
+    first, last = found[0], found[-1]
+    print(f"growth over {last[0] - first[0]} requests: {last[1] - first[1]} KiB, {last[2] - first[2]} objects")
+
+
 def main() -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--connections", type=int, default=1000)
-    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--connections", type=int, default=1000, help="0 leaves them out")
+    parser.add_argument("--requests", type=int, default=100_000, help="0 leaves them out")
     parser.add_argument("--minutes", type=float, default=10.0, help="for the requests, at most about so many")
     parser.add_argument("--inside", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
         _inside(*options.inside)
         return 0
-    identity = self_signed()
-    with serving(identity) as urls:
-        print(f"{'KiB per idle connection':<28}{'holdwire':>10}{'httpx':>10}")
-        for what in ("plain", "tls", "h2"):
-            found = [
-                float(_apart(what, name, urls[what] + "/", str(options.connections), "0"))
-                for name in ("holdwire", "httpx")
-            ]
-            print(f"{what:<28}{found[0]:>10.1f}{found[1]:>10.1f}", flush=True)
-        seconds = str(60 * options.minutes)
-        found = json.loads(_apart("growth", "holdwire", urls["plain"] + "/", str(options.requests), seconds))
-        print(f"{'requests':<28}{'KiB resident':>14}{'objects':>10}")
-        for requests, kib, objects in found:
-            print(f"{requests:<28}{kib:>14}{objects:>10}")
-        first, last = found[0], found[-1]
-        print(f"growth over {last[0] - first[0]} requests: {last[1] - first[1]} KiB, {last[2] - first[2]} objects")
+    with serving(self_signed()) as urls:
+        if options.connections:
+            _print_idle(urls, options.connections)
+        if options.requests:
+            _print_growth(urls["plain"] + "/", options.requests, options.minutes)
     return 0
 
 

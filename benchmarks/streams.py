@@ -128,7 +128,13 @@ async def _asyncio_stack(port: int, context: ssl.SSLContext | None, closing: con
 async def _plain(port: int, loop: str, closing: contextlib.AsyncExitStack) -> list[Stack]:
     ours = await closing.enter_async_context(holdwire.connect(f"tcp://127.0.0.1:{port}"))
     theirs = await closing.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
-    stacks = [Stack("holdwire", ours.send, ours.receive), Stack("anyio", theirs.send, theirs.receive)]
+    wire = SocketStream(socket.create_connection(("127.0.0.1", port)), host="localhost", port=port)
+    closing.callback(wire.abort)
+    stacks = [
+        Stack("holdwire", ours.send, ours.receive),
+        Stack("holdwire read", wire.write, wire.read),
+        Stack("anyio", theirs.send, theirs.receive),
+    ]
     if loop != "trio":
         stacks.append(await _asyncio_stack(port, None, closing))
     return stacks

@@ -54,6 +54,18 @@ def test_the_page_is_made_anew_without_touching_what_people_wrote(tmp_path: Path
     assert (tmp_path / "performance.svg").read_text().count(">300<") == 1
 
 
+@pytest.mark.parametrize(
+    ("floor", "said"), [(235.0, "0.59 | **not met** |"), (245.0, "0.61 | **not met**: nor is it by the floor |")]
+)
+def test_the_page_says_which_goals_nobody_could_meet(tmp_path: Path, floor: float, said: str) -> None:
+    about = dict.fromkeys(("date", "machine", "load", "python", "server", "rounds"), "x")
+    (tmp_path / "performance.md").write_text(f"{report.BEGIN}\n{report.END}\n")
+    report.write({"about": {**about, "versions": {}}, "rows": [*ROWS, row("httpx over that", [floor])]}, tmp_path)
+    assert (
+        f"| GET x1, asyncio: CPU of httpx-aiohttp's | 0.6 | 0.75 | {said}" in (tmp_path / "performance.md").read_text()
+    )
+
+
 @pytest.mark.parametrize(("ratio", "slow"), [(1.0, []), (1.149, []), (1.151, ["GET"]), (2.0, ["GET"])])
 def test_the_guard_fails_on_more_than_its_margin(ratio: float, slow: list[str]) -> None:
     assert too_slow({"GET": ratio, "POST": 0.5}, {"GET": 1.0, "POST": 1.0}, 1.15) == slow
