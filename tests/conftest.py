@@ -6,6 +6,7 @@ import gc
 import os
 import ssl
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+# No test trusts the world, and to read all its authorities takes 30 ms for each client that is made.
+_authority = NamedTemporaryFile(prefix="holdwire-tests-", suffix=".pem")  # noqa: SIM115 - it lasts as long as the run
+_authority.write(trustme.CA().cert_pem.bytes())
+_authority.flush()
+os.environ["SSL_CERT_FILE"] = _authority.name
 
 BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {"debug": False}),
