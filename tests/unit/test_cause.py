@@ -78,10 +78,20 @@ CASES: list[tuple[str, Failure, Clues, Confidence, str]] = [
     (
         "restart",
         RESET,
-        Clues(idle=12.0, restarted=True),
+        Clues(idle=12.0, restarted=True, refused=True),
         Confidence.LIKELY,
         (
             "Connections to this peer ended at one moment, whatever their age: it was restarted or replaced. "
+            "Nothing if it was being deployed; otherwise look for a crash at that moment in its log."
+        ),
+    ),
+    (
+        "restart",
+        RESET,
+        Clues(idle=350.0, refused=True),
+        Confidence.LIKELY,
+        (
+            "It ended while new connections were refused: the peer was restarted, or it crashed. "
             "Nothing if it was being deployed; otherwise look for a crash at that moment in its log."
         ),
     ),

@@ -89,6 +89,46 @@ def test_a_single_reset_of_a_busy_connection_is_no_restart() -> None:
     assert OriginHistory().failed(100.0, busy, idle=0.1, answers=1).cause == "unexplained"
 
 
+def test_a_server_that_resets_one_request_after_another_was_not_restarted() -> None:
+    history = OriginHistory()
+    busy = failure(Kind.CONNECTION_RESET, Phase.RESPONSE_WAIT, reused=True)
+    causes = {history.failed(100.0 + n, busy, idle=0.1, answers=n).cause for n in range(5)}
+    assert causes == {"unexplained"}
+
+
+def test_a_connection_that_rested_and_one_that_was_busy_end_at_once_in_a_restart() -> None:
+    history = OriginHistory()
+    busy = failure(Kind.CONNECTION_RESET, Phase.RESPONSE_WAIT, reused=True)
+    history.ended_idle(99.0, idle=17.0, failure=None)
+    assert history.failed(99.5, busy, idle=0.1, answers=1).cause == "unexplained"
+    history.ended_idle(100.0, idle=17.0, failure=failure())
+    assert "restarted or replaced" in history.failed(101.0, busy, idle=0.1, answers=1).cause
+    assert history.failed(107.0, busy, idle=0.1, answers=2).cause == "unexplained"
+
+
+def test_a_busy_connection_that_ends_while_new_ones_are_refused_says_so() -> None:
+    history = OriginHistory()
+    refused = failure(Kind.CONNECTION_REFUSED, Phase.CONNECT, category=Category.REFUSED)
+    busy = failure(Kind.UNEXPECTED_EOF, Phase.RESPONSE_BODY, reused=True)
+    history.failed(100.0, refused, idle=0.0, answers=1)
+    told = history.failed(101.0, busy, idle=0.1, answers=1)
+    assert told.cause == "It ended while new connections were refused: the peer was restarted, or it crashed."
+    assert told.confidence is Confidence.LIKELY
+
+
+def test_idle_connections_of_one_age_that_end_together_are_no_restart() -> None:
+    history = OriginHistory()
+    for _ in range(3):
+        history.ended_idle(100.0, idle=17.0, failure=failure())
+    assert history.failed(101.0, failure(), idle=17.0, answers=5).cause == "unexplained"
+
+
+def test_a_goaway_and_a_reset_at_once_are_a_restart() -> None:
+    history = OriginHistory()
+    history.told_to_leave(100.0)
+    assert "restarted or replaced" in history.failed(101.0, failure(), idle=17.0, answers=5).cause
+
+
 def test_a_streak_ends_with_an_answer_or_another_failure() -> None:
     history = OriginHistory()
     lost = failure(Kind.UNEXPECTED_EOF, Phase.RESPONSE_WAIT)

@@ -62,7 +62,7 @@ class OriginMemory:
         if connection.served:
             self._history(origin).answered(connection.idle_since)
         if reason is CloseReason.GOAWAY:
-            self._history(origin).disturbed(now)
+            self._history(origin).told_to_leave(now)
         elif at_rest and (failure is not None or reason is CloseReason.PEER_IDLE):
             self._history(origin).ended_idle(now, idle=now - connection.idle_since, failure=failure)
             self._apply(origin, now)

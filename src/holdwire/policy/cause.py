@@ -33,8 +33,8 @@ class Clues:
     ``idle`` is how long the connection had been idle before it died, or before the request that found it dead.
     ``limit`` is the idle limit as far as it was learnt, this death included. ``answered`` is how many seconds before
     the failure the origin answered last, None if it never has. ``streak`` is how many failures of this kind and phase
-    there were in a row, this one included, with no answer between. ``restarted`` says that connections of all idle
-    ages, or busy ones too, ended at this moment.
+    there were in a row, this one included, with no answer between. ``restarted`` says that other connections, of other
+    idle ages, ended at this moment, ``refused`` that new ones were refused.
     """
 
     idle: float | None = None
@@ -42,6 +42,7 @@ class Clues:
     answered: float | None = None
     streak: int = 1
     restarted: bool = False
+    refused: bool = False
 
 
 class Rule(NamedTuple):
@@ -85,11 +86,15 @@ def _is_sure(rule: Callable[[Failure, Clues], bool]) -> Callable[[Failure, Clues
 def _looks_like_a_limit(failure: Failure, clues: Clues) -> bool:
     idle = clues.idle
     alone = failure.kind in _ENDED | _SILENT and idle is not None and idle >= _LEAST_LOOKALIKE
-    return alone and not clues.restarted and bool(matching(idle or 0.0))
+    return alone and not (clues.restarted or clues.refused) and bool(matching(idle or 0.0))
 
 
 def _was_restarted(failure: Failure, clues: Clues) -> bool:
     return clues.restarted and failure.kind in _ENDED
+
+
+def _is_gone(failure: Failure, clues: Clues) -> bool:
+    return clues.refused and failure.kind in _ENDED
 
 
 def _stopped_answering(failure: Failure, clues: Clues) -> bool:
@@ -168,6 +173,13 @@ RULES: Final[tuple[Rule, ...]] = (
         "restart",
         _was_restarted,
         "Connections to this peer ended at one moment, whatever their age: it was restarted or replaced.",
+        "Nothing if it was being deployed; otherwise look for a crash at that moment in its log.",
+        Confidence.LIKELY,
+    ),
+    Rule(
+        "restart",
+        _is_gone,
+        "It ended while new connections were refused: the peer was restarted, or it crashed.",
         "Nothing if it was being deployed; otherwise look for a crash at that moment in its log.",
         Confidence.LIKELY,
     ),

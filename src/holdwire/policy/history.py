@@ -7,10 +7,11 @@ arguments. Not responsible for the words (``cause``) or for the arithmetic of id
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Final
 
 from .cause import Clues, explain
-from .idle_limit import YOUNG, IdleLimit
+from .idle_limit import MOMENT, YOUNG, IdleLimit
 from .kind import Category, Kind
 from .phase import Phase
 
@@ -27,13 +28,34 @@ rest it does not: keepalive notices such a death at an idle age of its own."""
 _FIRST_USE: Final = frozenset({Phase.REQUEST_HEADERS, Phase.REQUEST_BODY, Phase.RESPONSE_WAIT})
 
 
+class _End(enum.Enum):
+    """In which ways an origin shows that it goes away; several at one moment have one cause."""
+
+    RESTING = enum.auto()
+    BUSY = enum.auto()
+    ANNOUNCED = enum.auto()
+    REFUSED = enum.auto()
+
+
 class OriginHistory:
     """See the module."""
 
-    __slots__ = ("_answered_at", "_answers", "_estimate", "_idle", "_known", "_streak", "_streak_of", "last_failure")
+    __slots__ = (
+        "_answered_at",
+        "_answers",
+        "_ends",
+        "_estimate",
+        "_idle",
+        "_known",
+        "_streak",
+        "_streak_of",
+        "last_failure",
+    )
 
     def __init__(self) -> None:
         self._idle = IdleLimit()
+        self._ends: dict[_End, float] = {}
+        """When each was seen last."""
         self._known = -1
         self._estimate: IdleEstimate | None = None
         self._streak = 0
@@ -55,10 +77,16 @@ class OriginHistory:
     def ended_idle(self, now: float, *, idle: float, failure: Failure | None) -> None:
         """A connection that no request used was ended by its peer, or by ``failure``, and that was noticed."""
         if failure is None or failure.kind in _ENDED:
+            if failure is not None:  # that a peer ends an idle connection in good order says nothing
+                self._ends[_End.RESTING] = now
             self._idle.died(now, idle=idle)
 
-    def disturbed(self, now: float) -> None:
-        """The origin itself is changing: GOAWAY came, or a busy connection was lost."""
+    def told_to_leave(self, now: float) -> None:
+        """The origin has announced that it ends a connection: GOAWAY came."""
+        self._disturbed(now, _End.ANNOUNCED)
+
+    def _disturbed(self, now: float, end: _End) -> None:
+        self._ends[end] = now
         self._idle.disturbed(now)
 
     def failed(self, now: float, failure: Failure, *, idle: float, answers: int) -> Failure:
@@ -73,7 +101,10 @@ class OriginHistory:
         if failure.category in {Category.INTENTIONAL, Category.NOT_AN_ERROR}:
             return failure
         at_rest = failure.phase in {Phase.IDLE, Phase.POOL}
-        restarted = self._idle.is_disturbed(now) and (at_rest or failure.reused)  # by others: not by this failure
+        # by others: one end after another of the same kind is a habit of the peer's, and no restart
+        others = {end for end, at in self._ends.items() if now - at <= MOMENT}
+        others.discard(_End.RESTING if at_rest else _End.BUSY)
+        settled = at_rest or failure.reused
         if not at_rest:
             self._learn(now, failure, idle=idle)
         sort = (failure.kind, failure.phase)
@@ -87,7 +118,8 @@ class OriginHistory:
                 limit=self.estimate(now) if idle >= YOUNG else None,
                 answered=None if self._answered_at is None else now - self._answered_at,
                 streak=self._streak,
-                restarted=restarted,
+                restarted=settled and (self._idle.is_mixed(now) or bool(others - {_End.REFUSED})),
+                refused=settled and _End.REFUSED in others,
             ),
         )
         self.last_failure = explained
@@ -96,13 +128,13 @@ class OriginHistory:
     def _learn(self, now: float, failure: Failure, *, idle: float) -> None:
         """What the failure of a request, or of a connect, says about idle ages."""
         if failure.kind is Kind.CONNECTION_REFUSED:
-            self._idle.disturbed(now)
+            self._disturbed(now, _End.REFUSED)
         elif failure.kind not in _ENDED | _FORGOTTEN or failure.phase.is_setup:
             return
         elif idle >= YOUNG and failure.reused and failure.phase in _FIRST_USE:
             self._idle.died(now, idle=idle, watched=False)
         else:  # it was busy, or had been until just now
-            self._idle.disturbed(now)
+            self._disturbed(now, _End.BUSY)
 
     def estimate(self, now: float) -> IdleEstimate | None:
         """The idle limit as far as it is known."""

@@ -23,14 +23,14 @@ from .profiles import matching
 if TYPE_CHECKING:
     from .profiles import Profile
 
-__all__ = ["YOUNG", "IdleEstimate", "IdleLimit"]
+__all__ = ["MOMENT", "YOUNG", "IdleEstimate", "IdleLimit"]
 
 _SIZE: Final = 64
 YOUNG: Final = 5.0
 """Deaths below this idle age are never a limit, and no learnt limit goes below it."""
 _TOLERANCE: Final = 2.0
 _TOLERANCE_SHARE: Final = 0.01
-_MOMENT: Final = 5.0
+MOMENT: Final = 5.0
 """Deaths within so many seconds of each other, or of a disturbance, have one cause."""
 _EPISODES: Final = 3
 _APART: Final = 300.0
@@ -79,12 +79,12 @@ class IdleEstimate:
 class IdleLimit:
     """What is known about the idle ages of one origin and route."""
 
-    __slots__ = ("_deaths", "_disturbed_at", "_survived", "changes")
+    __slots__ = ("_deaths", "_disturbed_at", "_mixed_at", "_survived", "changes")
 
     def __init__(self) -> None:
         self._deaths: deque[tuple[float, float]] = deque(maxlen=_SIZE)
         self._survived: deque[tuple[float, float]] = deque()  # ages descending: each the longest since its time
-        self._disturbed_at = -math.inf
+        self._disturbed_at = self._mixed_at = -math.inf
         self.changes = 0
         """Grows with all that may change the estimate, but for the passing of time."""
 
@@ -97,11 +97,12 @@ class IdleLimit:
         self.changes += 1
         if watched:
             self.survived(now, idle=idle)
-        if now - self._disturbed_at <= _MOMENT:
+        if now - self._disturbed_at <= MOMENT:
             return
-        if self._deaths and now - self._deaths[-1][0] <= _MOMENT:
+        if self._deaths and now - self._deaths[-1][0] <= MOMENT:
             age = self._deaths[-1][1]
             if abs(age - idle) > _tolerance(max(age, idle)):
+                self._mixed_at = now
                 self.disturbed(now)  # one moment, different ages: not a timer
             return
         self._deaths.append((now, idle))
@@ -110,12 +111,12 @@ class IdleLimit:
         """The origin itself is changing: a busy connection was lost, a connect was refused, GOAWAY came."""
         self.changes += 1
         self._disturbed_at = now
-        while self._deaths and now - self._deaths[-1][0] <= _MOMENT:
+        while self._deaths and now - self._deaths[-1][0] <= MOMENT:
             self._deaths.pop()
 
-    def is_disturbed(self, now: float) -> bool:
-        """Whether the origin was changing just now."""
-        return now - self._disturbed_at <= _MOMENT
+    def is_mixed(self, now: float) -> bool:
+        """Whether connections of different idle ages died just now."""
+        return now - self._mixed_at <= MOMENT
 
     def survived(self, now: float, *, idle: float) -> None:
         """A connection was found alive after ``idle`` seconds of silence."""
