@@ -5,6 +5,7 @@ Not responsible for deciding anything, and not for the exceptions that httpx use
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -12,7 +13,7 @@ import anyio
 from .policy.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .events import ConnectionSetUp, SetupStep
     from .policy.fate import Fate
@@ -69,6 +70,25 @@ class HoldwireError(Exception):
         if before is not None and before.cause != failure.cause and self.args:
             self.args = (str(self.args[0]).replace(str(before), str(failure)), *self.args[1:])
 
+    def retell(self, better: Callable[[Failure], Failure]) -> None:
+        """Let every record of what failed, in the set-up too, be what ``better`` makes of it; asked once for each."""
+        known: dict[int, Failure] = {}
+
+        def told(failure: Failure) -> Failure:
+            if id(failure) not in known:
+                known[id(failure)] = better(failure)
+            return known[id(failure)]
+
+        setup = self.setup
+        if setup is not None:
+            steps = [one if one.failure is None else replace(one, failure=told(one.failure)) for one in setup.steps]
+            failure = None if setup.failure is None else told(setup.failure)
+            self.setup = replace(setup, steps=tuple(steps), failure=failure)
+        if isinstance(self, ConnectFailed):
+            self.failures = tuple(map(told, self.failures))
+        if self.failure is not None:
+            self.explain(told(self.failure))
+
     @property
     def safe_to_retry(self) -> bool:
         """Whether sending the request again cannot execute it twice; False when that is not known."""
@@ -80,6 +100,8 @@ class ConnectFailed(HoldwireError, ConnectionError):
 
     ``failures`` holds one record for each address that was tried, in order; ``failure`` is the one that counts.
     """
+
+    failures: tuple[Failure, ...]
 
     def __init__(
         self, message: str = "", *, failure: Failure | None = None, failures: tuple[Failure, ...] = ()

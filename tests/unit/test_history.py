@@ -72,6 +72,33 @@ def test_an_estimate_is_made_anew_only_when_something_happened() -> None:
     assert history.estimate(3003.0) is None
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_streams_learn_from_silence_whether_it_is_broken_or_not(used: bool) -> None:  # noqa: FBT001
+    history = OriginHistory()
+    lost = failure(Kind.CONNECTION_RESET, Phase.UPGRADED)
+    told = [history.stream_failed(1000.0 * n, lost, idle=350.0 + n / 20, used=used, answers=n) for n in range(1, 15)]
+    assert [one.confidence for one in told[:3]] == [Confidence.POSSIBLE, Confidence.LIKELY, Confidence.CERTAIN]
+    assert "for the 14th time: the path drops idle flows at 350 s" in told[-1].cause
+    assert history.last_failure is told[-1]
+
+
+def test_streams_that_are_cut_while_they_are_used_say_nothing_about_silence() -> None:
+    history = OriginHistory()
+    lost = failure(Kind.CONNECTION_RESET, Phase.UPGRADED)
+    for n in range(1, 5):
+        assert history.stream_failed(1000.0 * n, lost, idle=0.5, used=False, answers=n).cause == "unexplained"
+    assert history.estimate(5000.0) is None
+
+
+def test_streams_of_one_target_that_end_together_at_different_ages_are_a_restart() -> None:
+    history = OriginHistory()
+    lost = failure(Kind.UNEXPECTED_EOF, Phase.UPGRADED)
+    history.stream_failed(100.0, lost, idle=44.0, used=False, answers=1)
+    assert "restarted or replaced" in history.stream_failed(100.1, lost, idle=17.0, used=False, answers=2).cause
+    assert "restarted or replaced" in history.stream_failed(100.2, lost, idle=0.1, used=False, answers=3).cause
+    assert history.estimate(101.0) is None
+
+
 def test_a_restart_is_called_a_restart() -> None:
     history = OriginHistory()
     history.answered(99.0)

@@ -435,23 +435,11 @@ def _put_on_records(error: HoldwireError, explained: dict[int, Failure], verdict
 
     ``explained`` holds, by the identity of a record, one that tells the same and says better what caused it.
     """
-    known: dict[int, Failure] = {}
 
-    def evolved(failure: Failure) -> Failure:
-        if id(failure) not in known:
-            better = explained.get(id(failure), failure)
-            known[id(failure)] = better.evolve(safe_to_retry=verdict.safe_to_retry, attempts=attempts)
-        return known[id(failure)]
+    def better(failure: Failure) -> Failure:
+        return explained.get(id(failure), failure).evolve(safe_to_retry=verdict.safe_to_retry, attempts=attempts)
 
-    setup = error.setup
-    if setup is not None:
-        steps = [step if step.failure is None else replace(step, failure=evolved(step.failure)) for step in setup.steps]
-        told = None if setup.failure is None else evolved(setup.failure)
-        error.setup = replace(setup, steps=tuple(steps), failure=told)
-    if isinstance(error, ConnectFailed):
-        error.failures = tuple(map(evolved, error.failures))
-    if error.failure is not None:
-        error.explain(evolved(error.failure))
+    error.retell(better)
 
 
 def _annotate(error: HoldwireError) -> None:

@@ -136,13 +136,4 @@ def _failure(failure: Failure | None) -> dict[str, Any] | None:
 
 
 def _limit(found: IdleEstimate | None, applied: float | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {
-        "seconds": round(found.limit, 1),
-        "deaths": found.deaths,
-        "episodes": found.episodes,
-        "survived": found.survived,
-        "paths": [profile.name for profile in found.profiles],
-        "applied": applied,
-    }
+    return None if found is None else {**found.as_dict(), "applied": applied}

@@ -355,7 +355,7 @@ class SocketStream(Wire):
 
     def latch(self, failure: Failure) -> ConnectionLost:
         if self.failure is None:
-            self.failure = failure
+            self.failure = failure if self.explain is None else self.explain(failure)
         return self._lost()
 
     def _lost(self) -> ConnectionLost:

@@ -59,6 +59,8 @@ class Wire(ByteStream):
     """What the owner is doing; failures are recorded under it."""
     failure: Failure | None
     """The first failure, latched."""
+    explain: Callable[[Failure], Failure] | None = None
+    """Says better what caused a failure, before it is latched; set by an owner who knows more."""
     bytes_in: int
     bytes_out: int
     """Bytes that the kernel gave and took, TLS included."""

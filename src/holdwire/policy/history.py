@@ -35,6 +35,8 @@ class _End(enum.Enum):
     BUSY = enum.auto()
     ANNOUNCED = enum.auto()
     REFUSED = enum.auto()
+    MIXED = enum.auto()
+    """Connections of different idle ages."""
 
 
 class OriginHistory:
@@ -101,12 +103,36 @@ class OriginHistory:
         if failure.category in {Category.INTENTIONAL, Category.NOT_AN_ERROR}:
             return failure
         at_rest = failure.phase in {Phase.IDLE, Phase.POOL}
-        # by others: one end after another of the same kind is a habit of the peer's, and no restart
-        others = {end for end, at in self._ends.items() if now - at <= MOMENT}
-        others.discard(_End.RESTING if at_rest else _End.BUSY)
-        settled = at_rest or failure.reused
+        others = self._others(now, _End.RESTING if at_rest else _End.BUSY) if at_rest or failure.reused else set()
         if not at_rest:
             self._learn(now, failure, idle=idle)
+        return self._explained(now, failure, others, idle=idle, answers=answers)
+
+    def stream_failed(self, now: float, failure: Failure, *, idle: float, used: bool, answers: int) -> Failure:
+        """The same for an established stream, of which nobody knows when it is asked something.
+
+        ``idle`` is how long it had been silent; ``used`` if we have broken that silence then, and nothing was heard
+        since.
+        """
+        if failure.category in {Category.INTENTIONAL, Category.NOT_AN_ERROR}:
+            return failure
+        at_rest = idle >= YOUNG and not used
+        if at_rest:
+            self.ended_idle(now, idle=idle, failure=failure)
+        others = self._others(now, _End.RESTING if at_rest else _End.BUSY)
+        if failure.kind in _ENDED | _FORGOTTEN and not at_rest:
+            if idle >= YOUNG:
+                self._idle.died(now, idle=idle, watched=False)
+            else:
+                self._disturbed(now, _End.BUSY)
+        return self._explained(now, failure, others, idle=idle, answers=answers)
+
+    def _others(self, now: float, this: _End) -> set[_End]:
+        """In which other ways the origin went away just now: one end after another of a kind is the peer's habit."""
+        found = {end for end, at in self._ends.items() if now - at <= MOMENT and end is not this}
+        return found | {_End.MIXED} if self._idle.is_mixed(now) else found
+
+    def _explained(self, now: float, failure: Failure, others: set[_End], *, idle: float, answers: int) -> Failure:
         sort = (failure.kind, failure.phase)
         if sort != self._streak_of or answers != self._answers:
             self._streak, self._streak_of, self._answers = 0, sort, answers
@@ -118,8 +144,8 @@ class OriginHistory:
                 limit=self.estimate(now) if idle >= YOUNG else None,
                 answered=None if self._answered_at is None else now - self._answered_at,
                 streak=self._streak,
-                restarted=settled and (self._idle.is_mixed(now) or bool(others - {_End.REFUSED})),
-                refused=settled and _End.REFUSED in others,
+                restarted=bool(others - {_End.REFUSED}),
+                refused=_End.REFUSED in others,
             ),
         )
         self.last_failure = explained

@@ -16,7 +16,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .profiles import matching
 
@@ -65,6 +65,16 @@ class IdleEstimate:
     def safe_idle(self) -> float:
         """80 % of the limit, at least 5 s: for the pool's idle time and a heartbeat's interval."""
         return max(YOUNG, _MARGIN * self.low)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the snapshot shows it."""
+        return {
+            "seconds": round(self.limit, 1),
+            "deaths": self.deaths,
+            "episodes": self.episodes,
+            "survived": self.survived,
+            "paths": [profile.name for profile in self.profiles],
+        }
 
     def covers(self, idle: float) -> bool:
         """Whether a death at this idle age belongs to the cluster."""

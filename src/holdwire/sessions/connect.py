@@ -57,6 +57,7 @@ class Connecting:
             keepalive=opener.keepalive,
             heartbeat=self.heartbeat,
             context=copy_context(),
+            memory=opener.memory,
         )
 
     async def __aenter__(self) -> Stream:

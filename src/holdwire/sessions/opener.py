@@ -26,6 +26,7 @@ from ..telemetry import default_observer
 from ..tls.context import offer_protocols, prepare
 from ..tls.session import SessionCache
 from ..tls.stream import TLSStream
+from .memory import memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -127,6 +128,7 @@ class Opener:
         self._local_address = local_address
         self._socket_options = tuple(socket_options)
         self._memory = AddressMemory()
+        self.memory = memory_of(self.target.host, self.target.port, None if proxy is None else proxy.name)
 
     async def open(self, timeout: float | None) -> SocketStream | TLSStream:
         """A connected stream, in TLS if the target wants it.
@@ -142,6 +144,9 @@ class Opener:
             wire = await self._connect(deadline, steps, timeout)
         except HoldwireError as exc:
             exc.setup = self._told(began, steps, context, failure=exc)
+            if exc.failure is not None:
+                before, better = exc.failure, self.memory.not_connected(exc.failure)
+                exc.retell(lambda one: better if one is before else one)
             raise
         tell_setup(self._told(began, steps, context, connection_id=wire.id), self.notify)
         return wire

@@ -185,6 +185,7 @@ class Sessions:
             keepalive=opener.keepalive,
             heartbeat=self._connecting.heartbeat,
             context=copy_context(),
+            memory=opener.memory,
         )
         session.number = self._number + 1
         session.previous = self._previous
@@ -283,6 +284,7 @@ class Sessions:
         """What the series is doing, as one mapping of plain values: its part of ``holdwire.snapshot()``."""
         target, session, error = self._opener.target, self.current, self._error
         failure = self._previous if error is None else error.failure
+        limit = self._opener.memory.estimate
         connections: list[dict[str, Any]] = []
         if session is not None:
             numbers = session.statistics
@@ -305,6 +307,7 @@ class Sessions:
                 "session": self._number,
                 "attempts": len(self._attempts),
                 "last_failure": None if failure is None else str(failure.kind),
+                "idle_limit": None if limit is None else limit.as_dict(),
                 "connections": connections,
             }
         ]

@@ -16,7 +16,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from anyio import ResourceGuard
+from anyio import EndOfStream, ResourceGuard
 from anyio.abc import ByteStream
 
 from ..errors import ClosedError, ConnectionLost, HoldwireError
@@ -25,6 +25,7 @@ from ..net.runtime import current
 from ..net.turn import Turn
 from ..policy.fate import Fate, fate_of
 from .heartbeat import Beat
+from .memory import TargetMemory, Witness
 from .slow_peer import SlowPeer
 from .statistics import Statistics, StreamAttribute
 
@@ -56,8 +57,11 @@ class Stream(ByteStream):
         keepalive: Keepalive | None = None,
         heartbeat: Heartbeat | None = None,
         context: Context | None = None,
+        memory: TargetMemory | None = None,
     ) -> None:
         self._wire = wire
+        self._witness = Witness(memory or TargetMemory())
+        wire.explain = self._witness.explain
         self._notify = notify
         self._context = context
         self._runtime = current()
@@ -89,14 +93,21 @@ class Stream(ByteStream):
         if beat is not None and beat.waits:
             beat.reading()
         in_use = not self._end_told
+        wire = self._wire
+        used, waits = max(wire.last_read, wire.last_write), wire.wait_count
         try:
-            data = await self._wire.receive(max_bytes)
+            data = await wire.receive(max_bytes)
+        except EndOfStream:
+            self._witness.closed(wire)
+            raise
         except (ConnectionLost, ClosedError) as exc:
             raise self._lost(exc, in_use=in_use) from exc.__cause__
         finally:
             self._reading = already
         if beat is not None and beat.waits:
             beat.heard(data)
+        if wire.wait_count != waits:  # what had been here already may have come at any time
+            self._witness.heard(wire.last_read - max(used, wire.last_write))
         return data
 
     async def send(self, item: bytes) -> None:
@@ -155,6 +166,7 @@ class Stream(ByteStream):
         in_use = not self._end_told
         if self._slow_peer is not None:
             self._slow_peer.watch()
+        self._witness.sending(wire)
         try:
             await wire.send(item)
         except (ConnectionLost, ClosedError) as exc:
@@ -186,6 +198,7 @@ class Stream(ByteStream):
         if self.is_writing:
             return False
         wire = self._wire
+        self._witness.sending(wire)
         if self._rest:
             self._rest = self._rest[wire.write_now(self._rest) :]
             if self._rest:
@@ -268,6 +281,7 @@ class Stream(ByteStream):
         self._end_told = True
         self._tell_failure()
         wire = self._wire
+        self._witness.over(wire)
         now = time.monotonic()
         self._notify(
             ConnectionClosed(

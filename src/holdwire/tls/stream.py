@@ -74,6 +74,7 @@ class TLSStream(Wire):
 
     phase: Phase = _of_lower("phase")
     failure: Failure | None = _of_lower("failure")
+    explain: Callable[[Failure], Failure] | None = _of_lower("explain")
     bytes_in: int = _of_lower("bytes_in")
     bytes_out: int = _of_lower("bytes_out")
     last_read: float = _of_lower("last_read")
@@ -426,7 +427,8 @@ class TLSStream(Wire):
     def _fail(self, exc: TlsFailure) -> ConnectionLost:
         """Latch what the engine says, unless the connection has failed before, and send the alert."""
         if self.lower.failure is None:
-            self._failure = failure = self._diagnose(exc)
+            failure = self._diagnose(exc)
+            self._failure = failure = failure if self.explain is None else self.explain(failure)
             if not self._outbox.busy:
                 with suppress(HoldwireError):
                     self._outbox.push()
