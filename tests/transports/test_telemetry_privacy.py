@@ -68,8 +68,7 @@ class Everything:
         for span in self.memory.spans:
             self.said += [span.name, str(span.attributes), str(span.status.description)]
             self.said += [f"{event.name} {event.attributes}" for event in span.events]
-        data = self.memory.reader.get_metrics_data()
-        self.said.append("" if data is None else data.to_json())
+        self.said.append(repr(self.memory.reader.get_metrics_data()))
         for record in self.caplog.records:
             self.said += [record.getMessage(), repr(record.__dict__)]
         self.said += map(repr, self.events)
@@ -83,7 +82,9 @@ def everything(caplog: pytest.LogCaptureFixture) -> Iterator[Everything]:
     caplog.set_level(logging.DEBUG, "holdwire")
     memory = Memory()
     instrument(tracer_provider=memory.tracers, meter_provider=memory.meters)
+    holdwire.set_testing(attempts=5, pauses=False)
     yield Everything(memory, caplog)
+    holdwire.set_testing(False)
     uninstrument()
     memory.close()
 
