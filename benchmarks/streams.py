@@ -46,7 +46,7 @@ Send = Callable[[bytes], Awaitable[object]]
 Receive = Callable[[int], Awaitable[bytes]]
 
 _PEER: Final = r"""
-import socket, ssl, sys, threading
+import contextlib, socket, ssl, sys, threading
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(sys.argv[1])
 block = bytes(65536)
@@ -55,7 +55,7 @@ def serve(sock, secured):
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if secured:
         sock = context.wrap_socket(sock, server_side=True)
-    with sock:
+    with sock, contextlib.suppress(ConnectionResetError):  # which is how the client ends
         while data := sock.recv(65536):
             if data[:1] == b"p":
                 sock.sendall(data)
