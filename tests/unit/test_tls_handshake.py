@@ -85,6 +85,27 @@ class TestSessions:
             assert cache.keeper(key, offered=True, resumed=True) is None, "reading one anew loses memory"
         assert cache.keeper(key, offered=True, resumed=False) is not None, "refused: the next one is taken"
 
+    async def test_a_session_with_which_a_handshake_failed_is_tried_once_more_and_not_read_anew(
+        self, contexts: Contexts
+    ) -> None:
+        kept: list[ssl.SSLSession] = []
+        await exchanged(contexts, session=None, keep=kept.append)
+        cache = SessionCache()
+        key = cache.key(contexts.client, "localhost")
+        cache.keep(key, kept[0])
+        for _ in range(20):  # an unlucky path: in between it is resumed
+            for _ in range(5):
+                cache.fail(key)  # on several connections at once
+            assert cache.get(key) is None, "the next one is to succeed"
+            assert cache.keeper(key, offered=False, resumed=False) is None, "reading one anew loses memory"
+            assert cache.get(key) is kept[0]
+            assert cache.keeper(key, offered=True, resumed=True) is None
+        for _ in range(2):
+            cache.fail(key)
+            keep = cache.keeper(key, offered=False, resumed=False)
+        assert keep is not None, "failed twice: it is gone, and a new one is taken"
+        assert cache.get(key) is None
+
     async def test_a_session_of_another_context_is_not_used_and_does_no_harm(
         self, contexts: Contexts, version: str
     ) -> None:

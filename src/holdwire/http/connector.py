@@ -234,7 +234,7 @@ class Connector:
                 step.result = secured
         except HoldwireError as exc:
             if session is not None:
-                self._sessions.forget(key)
+                self._sessions.fail(key)
             error = _of_the_proxy(exc) if phase is Phase.PROXY else exc
             if exc.failure is not None and (self._proxy is None or phase is Phase.PROXY):
                 self._memory.failed(wire.peer or "", time.monotonic())  # through a tunnel it is not the address's fault

@@ -225,7 +225,7 @@ class Opener:
                 )
         except HoldwireError as exc:
             if session is not None:
-                _tls_sessions.forget(key)
+                _tls_sessions.fail(key)
             if exc.failure is not None and wire.peer is not None:
                 self._memory.failed(wire.peer, time.monotonic())
             raise

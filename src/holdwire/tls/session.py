@@ -6,9 +6,10 @@ the entry exists.
 
 CPython (3.11 to 3.13) loses some kilobytes with each session that is read from a connection, and reading takes as long
 as a good part of a handshake. So a session is taken after a full handshake only, and offered until the server refuses
-it. That gives up single use of tickets (RFC 8446, C.4): who watches the network can link connections that share one. A
-server that keeps refusing is given peace. Not responsible for when a session is taken (``stream``: after the first
-application data, because TLS 1.3 sends its tickets after the handshake).
+it. One whose handshake failed is set aside for a connection and offered once more: mostly it was the path that failed,
+and a new session would lose memory each time. That gives up single use of tickets (RFC 8446, C.4): who watches the
+network can link connections that share one. A server that keeps refusing is given peace. Not responsible for when a
+session is taken (``stream``: after the first application data, because TLS 1.3 sends its tickets after the handshake).
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class SessionCache:
         self._entries: OrderedDict[SessionKey, ssl.SSLSession] = OrderedDict()
         self._refusals: OrderedDict[SessionKey, int] = OrderedDict()
         """Sessions in a row that were refused, and once these are enough every connection since."""
+        self._aside: OrderedDict[SessionKey, ssl.SSLSession] = OrderedDict()
+        """With which a handshake has failed, until there is a full one."""
+        self._doubted: set[SessionKey] = set()
+        """Whose entry comes from there, and has not been resumed since."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -88,12 +93,26 @@ class SessionCache:
         """Remember ``session`` for later connections."""
         self._entries[key] = session
         self._entries.move_to_end(key)
+        self._doubted.discard(key)
         while len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+            dropped, _ = self._entries.popitem(last=False)
+            self._doubted.discard(dropped)
+
+    def fail(self, key: SessionKey) -> None:
+        """A handshake that offered the session of ``key`` has failed: set it aside, the second time drop it."""
+        session = self._entries.get(key)
+        if session is None:
+            return  # it was offered on several at once, and another one was first
+        if key not in self._doubted:
+            self._aside[key] = session
+            if len(self._aside) > self._size:
+                self._aside.popitem(last=False)
+        self.forget(key)
 
     def forget(self, key: SessionKey) -> None:
-        """Drop the session of ``key``: a handshake that offered it has failed, or the server refused it."""
+        """Drop the session of ``key``: the server refused it."""
         self._entries.pop(key, None)
+        self._doubted.discard(key)
         self._refusals[key] = self._refusals.get(key, 0) + 1
         if len(self._refusals) > self._size:
             self._refusals.popitem(last=False)
@@ -101,10 +120,13 @@ class SessionCache:
     def keeper(self, key: SessionKey, *, offered: bool, resumed: bool) -> Callable[[ssl.SSLSession], None] | None:
         """What a stream is given as ``on_session`` once its handshake is over: it remembers a session under ``key``.
 
-        None where the one that is remembered was just resumed, and where the server resumes none.
+        None where the one that is remembered was just resumed or is to be tried once more, and where the server resumes
+        none.
         """
+        aside = self._aside.pop(key, None)
         if resumed:
             self._refusals.pop(key, None)
+            self._doubted.discard(key)
             if key in self._entries:
                 return None
         elif offered:
@@ -114,6 +136,10 @@ class SessionCache:
             self._refusals[key] = refusals + 1
             if refusals % _TRIAL:
                 return None
+        elif aside is not None and not offered:
+            self.keep(key, aside)
+            self._doubted.add(key)
+            return None
 
         def keep(session: ssl.SSLSession) -> None:
             self.keep(key, session)
@@ -123,4 +149,6 @@ class SessionCache:
     def clear(self) -> None:
         """Forget all sessions."""
         self._entries.clear()
+        self._aside.clear()
+        self._doubted.clear()
         self._refusals.clear()
