@@ -9,8 +9,9 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute
 
-from holdwire.errors import ConnectionLost, DeadlineExceeded
+from holdwire.errors import ClosedError, ConnectionLost, DeadlineExceeded
 from holdwire.net.dial import dial_unix
+from holdwire.net.stream import SocketStream
 from holdwire.net.wire import Look
 from holdwire.policy.kind import Kind
 from holdwire.policy.phase import Phase
@@ -20,8 +21,6 @@ from tests.net_helpers import clean_runtime, reset, stream_pair, until_blocked
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from holdwire.net.stream import SocketStream
 
 __all__ = ["clean_runtime", "stream_pair"]
 
@@ -66,6 +65,33 @@ class TestFairness:
             await stream.send(b"pong")
         assert scope.cancelled_caught
         assert not stream.bytes_out
+
+
+class TestClosing:
+    async def test_what_arrives_just_before_a_close_is_no_end_of_file_to_who_was_reading(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stream, peer = stream_pair()
+        keep = SocketStream._keep
+
+        def keep_and_close(self: SocketStream, view: memoryview) -> None:
+            keep(self, view)
+            self.close()  # as another task may, before the reader has its turn
+
+        monkeypatch.setattr(SocketStream, "_keep", keep_and_close)
+        peer.send(b"too late")
+        with pytest.raises(ClosedError):
+            await stream.read(100)
+
+    async def test_what_was_read_ahead_is_gone_with_a_close(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        peer.send(b"one two")
+        assert await stream.read(4) == b"one "
+        stream.close()
+        with pytest.raises(ClosedError):
+            await stream.read(4)
 
 
 class TestTimeLimits:

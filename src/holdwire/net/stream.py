@@ -92,6 +92,8 @@ class SocketStream(Wire):
         if not self._carry and not await self.read_into(self._keep, timeout):
             return b""
         data = self._carry
+        if not data:  # closed between the arrival and this task's turn
+            raise self._ended()
         if len(data) <= max_bytes:
             self._carry = b""
             return data
