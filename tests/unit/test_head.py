@@ -55,6 +55,16 @@ def test_no_credential_is_remembered() -> None:
     assert b"s3cret" not in remembered()
 
 
+def test_host_comes_first_wherever_the_caller_has_put_it() -> None:
+    for _ in range(2):
+        assert encoded([*PLAIN[1:], (b"host", b"other")]).head.startswith(b"GET / HTTP/1.1\r\nhost: other\r\nAccept: ")
+
+
+def test_an_illegal_header_name_is_said_to_be_one_without_being_repeated() -> None:
+    with pytest.raises(LocalProtocolError, match=r"^Illegal header name: illegal characters$"):
+        encoded([*PLAIN, (b"x y", b"1")])
+
+
 def test_hosts_are_counted_beside_known_headers() -> None:
     encoded(PLAIN)
     with pytest.raises(LocalProtocolError, match="Found 2 Host"):

@@ -63,7 +63,10 @@ def _encode_block(request: Request, headers: tuple[tuple[bytes, bytes], ...]) ->
             line = _encode(request, header)
             if header not in _known_lines:
                 unknown += 1
-                hosts += line[:5].lower() == b"host:"
+                if line[:5].lower() == b"host:":  # comes first wherever the caller has put it: some servers insist
+                    hosts += 1
+                    lines.insert(0, line)
+                    continue
         lines.append(line)
     if hosts != 1:
         raise LocalProtocolError(
@@ -106,7 +109,7 @@ def _encode(request: Request, header: tuple[bytes, bytes]) -> bytes:
     """The line of ``header``, checked; remembered where it may be."""
     name, value = header
     if not _TOKEN(name):
-        raise LocalProtocolError(f"Illegal header name {_shown(name)}")
+        raise LocalProtocolError(f"Illegal header name: {_shown(name)}")
     if not _VALUE(value):
         raise LocalProtocolError(f"Illegal header value of {name.decode('ascii')!r}: {_shown(value)}")
     line = b"%b: %b\r\n" % (name, value)
