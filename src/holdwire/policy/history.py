@@ -103,7 +103,7 @@ class OriginHistory:
         if failure.category in {Category.INTENTIONAL, Category.NOT_AN_ERROR}:
             return failure
         at_rest = failure.phase in {Phase.IDLE, Phase.POOL}
-        others = self._others(now, _End.RESTING if at_rest else _End.BUSY) if at_rest or failure.reused else set()
+        others = self._others(now, _End.RESTING if at_rest else _End.BUSY) if at_rest or failure.reused else set[_End]()
         if not at_rest:
             self._learn(now, failure, idle=idle)
         return self._explained(now, failure, others, idle=idle, answers=answers)
