@@ -7,6 +7,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
 
 from holdwire.policy.kind import Kind
 from holdwire.telemetry import OpenTelemetryObserver
@@ -116,6 +123,30 @@ def test_two_observers_of_one_provider_and_a_second_provider_get_what_is_theirs(
     assert memory.number(FAILURES) == 3
     assert other.number(FAILURES) == 4
     other.close()
+
+
+def test_what_waits_is_exported_when_the_program_ends() -> None:
+    exported: list[str] = []
+
+    class Exporter(MetricExporter):
+        def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **_: object) -> MetricExportResult:
+            del timeout_millis
+            for resource in metrics_data.resource_metrics:
+                exported.extend(metric.name for scope in resource.scope_metrics for metric in scope.metrics)
+            return MetricExportResult.SUCCESS
+
+        def force_flush(self, timeout_millis: float = 0) -> bool:
+            del timeout_millis
+            return True
+
+        def shutdown(self, timeout_millis: float = 0, **_: object) -> None:
+            del timeout_millis
+
+    meters = MeterProvider([PeriodicExportingMetricReader(Exporter(), export_interval_millis=3_600_000)])
+    observer = OpenTelemetryObserver(None, meters)
+    observer.on_event(recorded())
+    meters.shutdown()
+    assert FAILURES in exported
 
 
 def test_of_a_request_only_the_ids_of_its_span_are_kept(memory: Memory) -> None:
