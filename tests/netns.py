@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 CLIENT, SERVER = "10.77.1.2", "10.77.2.2"
+SERVER6 = "fd00:77:2::2"
 _CLONE_NEWNET = 0x40000000
 _numbers = itertools.count()
 
@@ -55,6 +56,14 @@ class Lab:
         )
         self.nft("add table inet f")
         self.nft("add chain inet f fw { type filter hook forward priority 0 ; }")
+
+    def with_ipv6(self) -> None:
+        """Give every wire IPv6 addresses too: the same numbers behind fd00:77."""
+        self.sysctl("net.ipv6.conf.all.forwarding=1")
+        for host, near, far, network in ((self.client, "c0", "r0", 1), (self.server, "s0", "r1", 2)):
+            run("ip", "-n", host, "addr", "add", f"fd00:77:{network}::2/64", "dev", near, "nodad")
+            run("ip", "-n", self.router, "addr", "add", f"fd00:77:{network}::1/64", "dev", far, "nodad")
+            run("ip", "-n", host, "-6", "route", "add", "default", "via", f"fd00:77:{network}::1")
 
     def down(self) -> None:
         """Take everything down; a namespace goes when its last process and socket do."""

@@ -24,7 +24,7 @@ import pytest
 import trustme
 
 from holdwire.testing import Answer, ChaosServer
-from tests.netns import SERVER, Lab, lab, run
+from tests.netns import SERVER, SERVER6, Lab, lab, run
 from tests.nginx import nginx
 from tests.peers import free_port, haproxy
 
@@ -439,7 +439,7 @@ def a_server_that_outgrows_its_memory_limit(folder: Path) -> Generator[Sequence[
                 while peer.recv(4096):
                     hoard.append(b"x" * (256 << 20))
     """
-    group = memory_group(folder.parent.name + folder.name, 64 << 20)
+    group = memory_group(64 << 20)
     try:
         with program(source) as (port, process):
             (group / "cgroup.procs").write_text(str(process.pid))
@@ -450,10 +450,10 @@ def a_server_that_outgrows_its_memory_limit(folder: Path) -> Generator[Sequence[
         group.rmdir()
 
 
-def memory_group(name: str, limit: int) -> Path:
+def memory_group(limit: int) -> Path:
     """A control group of our own that may use so many bytes."""
     for root, file in (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
-        group = Path(root, f"holdwire-{os.getpid()}-{name}")
+        group = Path(root, f"holdwire-test-{os.getpid()}")
         try:
             group.mkdir()
             if (group / file).exists():  # not in a plain folder
@@ -496,9 +496,36 @@ def a_firewall_that_drops(_: Path) -> Generator[Sequence[str]]:
     yield from behind("drop")
 
 
+@stage("syn_dropped", LAB)
+def a_firewall_that_drops_ipv6(_: Path) -> Generator[Sequence[str]]:
+    with lab() as net:
+        net.with_ipv6()
+        net.nft("add rule inet f fw tcp dport 443 drop")
+        with net.on(net.client):
+            yield *_QUICK, f"[{SERVER6}]:443"
+
+
 @stage("unreachable", LAB)
 def a_firewall_that_rejects(_: Path) -> Generator[Sequence[str]]:
     yield from behind("ip protocol tcp reject with icmp type host-unreachable")
+
+
+@stage("middlebox_reset", LAB)
+def a_firewall_that_cuts_by_content(folder: Path) -> Generator[Sequence[str]]:
+    if shutil.which("tcpdump") is None:
+        pytest.skip("tcpdump is not installed (Debian: apt-get install tcpdump): no firewall was caught in the act")
+    file = str(folder / "run.pcap")
+    with across() as (net, server):
+        run("ip", "netns", "exec", net.server, "sysctl", "-qw", "net.ipv4.ip_default_ttl=128")  # as if far away
+        net.nft("add rule inet f fw tcp flags & psh == psh reject with tcp reset")
+        command = ["tcpdump", "-i", "c0", "-Z", "root", "-U", "--immediate-mode", "-s0", "-w", file]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tcpdump:
+            try:
+                assert tcpdump.stderr is not None
+                next(line for line in tcpdump.stderr if "listening on" in line)
+                yield *_QUICK, "--pcap", file, server.url
+            finally:
+                tcpdump.terminate()
 
 
 @stage("refused", LAB)

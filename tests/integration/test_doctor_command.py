@@ -69,10 +69,12 @@ Examined = SideBySide[tuple[int, dict[str, Any]]]
 @pytest.fixture(scope="module")
 def examined(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examined]:
     """What the command says of every stage."""
+    base = tmp_path_factory.mktemp("stages")
 
     def look(name: str) -> tuple[int, dict[str, Any]]:
-        stage = (STAGES | LAB)[name]
-        with stage.arguments(tmp_path_factory.mktemp("stage")) as arguments:
+        folder = base / name
+        folder.mkdir()
+        with (STAGES | LAB)[name].arguments(folder) as arguments:
             return doctor(*arguments)
 
     found = SideBySide(request, "name", look, threads=8)
@@ -100,14 +102,17 @@ def test_the_staged_cause_is_ranked_first(name: str, examined: Examined) -> None
         assert document["verdict"] == "ok", document["headline"]
 
 
+ROUTERS = {"a_firewall_that_drops": "10.77.1.1", "a_firewall_that_drops_ipv6": "fd00:77:1::1"}
+
+
 @pytest.mark.netns
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAB)
 def test_the_cause_staged_on_the_path_is_ranked_first(name: str, examined: Examined) -> None:
     document = concluded(examined, name)
-    if name == "a_firewall_that_drops":
+    if name in ROUTERS:
         hops = evidence(document, "tcp")["route"]
-        assert hops[0]["router"] == "10.77.1.1", "the traceroute names the last router that answers"
+        assert hops[0]["router"] == ROUTERS[name], "the traceroute names the last router that answers"
     if name == "a_path_without_faults":
         assert evidence(document, "mtu")["pmtu_bytes"] == 1500
 

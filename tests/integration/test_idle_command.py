@@ -120,9 +120,12 @@ Found = SideBySide[tuple[int, dict[str, Any]]]
 @pytest.fixture(scope="module")
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     """What the command finds out about every case."""
+    base = tmp_path_factory.mktemp("cases")
 
     def look(name: str) -> tuple[int, dict[str, Any]]:
-        with (CASES | SLOW)[name].arguments(tmp_path_factory.mktemp("case")) as arguments:
+        folder = base / name.replace(" ", "-")
+        folder.mkdir()
+        with (CASES | SLOW)[name].arguments(folder) as arguments:
             return idle(*arguments)
 
     looks = SideBySide(request, "name", look, threads=8)

@@ -81,7 +81,10 @@ SHORTAGES = {
 
 @pytest.mark.parametrize("short", SHORTAGES)
 def test_this_host_is_short_of(short: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_read", lambda path: SHORTAGES[short].get(str(path), ""))
+    def read(path: object) -> str:
+        return SHORTAGES[short].get(str(path), "")
+
+    monkeypatch.setattr(host, "_read", read)
     case = Case(target=Target("192.0.2.1", 443, secure=True))
     rung = host.look_at_resources(case, {}, local=False, dropped=False, slow=True)
     assert [sign.name for sign in rung.signs] == [short]

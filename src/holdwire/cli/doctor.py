@@ -83,6 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heartbeat", type=float, metavar="S", help="the client sends a heartbeat after S of silence")
     parser.add_argument("--watch", type=int, metavar="PID", help="the server's process, if it is on this host")
     parser.add_argument("--log", metavar="FILE", action="append", default=[], help="a log to look into; repeatable")
+    parser.add_argument(
+        "--pcap", metavar="FILE", help="a capture that runs meanwhile: tcpdump -U -s0 -w FILE host HOST"
+    )
     parser.add_argument("--strict", action="store_true", help="exit 1 for warnings too")
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
@@ -125,7 +128,7 @@ def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
         raise ValueError("--timeout must be above 0, --repeat at least 1")
     if any(one is not None and one <= 0 for one in (args.idle, args.idle_limit, args.heartbeat)):
         raise ValueError("--idle, --idle-limit and --heartbeat must be above 0")
-    for name in args.log:
+    for name in [*args.log, *([] if args.pcap is None else [args.pcap])]:
         Path(name).open("rb").close()  # a file that cannot be read is told before anything is opened
     proxy = _proxy(args.proxy)
     chosen = functools.reduce(lambda one, other: one | other, map(profile, args.profile.split("|")))
@@ -157,6 +160,7 @@ def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
             idle=args.idle,
             watch=args.watch,
             logs=tuple(args.log),
+            capture=args.pcap,
             more=more,
         )
         case.context()  # a file of certificates that cannot be read is told before anything is opened

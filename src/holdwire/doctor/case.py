@@ -61,7 +61,8 @@ class Case:
 
     ``address`` replaces name resolution, ``server_name`` the name in TLS. ``timeout`` bounds each step, in seconds.
     ``upkeep`` is what the client is set to, ``idle_limit`` the idle limit that is known already, ``idle`` up to how
-    much silence it is to be measured, ``watch`` the server's process on this host, ``logs`` files to look into.
+    much silence it is to be measured, ``watch`` the server's process on this host, ``logs`` files to look into,
+    ``capture`` a capture that is being recorded.
     ``opened`` counts the probe connections so far, ``more`` are allowed beyond ``CONNECTIONS``; ``repeated`` counts the
     segments that the kernel had to send again on those that were ``close``d, ``lossy`` the connections with such.
     """
@@ -78,6 +79,7 @@ class Case:
     idle: float | None = None
     watch: int | None = None
     logs: tuple[str, ...] = ()
+    capture: str | None = None
     more: int = 0
     opened: int = field(default=0, init=False)
     repeated: int = field(default=0, init=False)

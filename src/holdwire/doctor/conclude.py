@@ -124,6 +124,11 @@ ADVICE: Final[dict[str, tuple[int, str, str]]] = {
         "the connection is reset instead of an answer",
         "The server's process crashed, or something on the way resets: see the server's log at that time, and capture.",
     ),
+    "middlebox_reset": (
+        7,
+        "something on the way resets the connection in the server's name",
+        "Its RST came over another number of hops than the server's packets: look for a firewall or balancer.",
+    ),
     "closed_without_answer": (
         4,
         "the connection is closed instead of an answer",
@@ -224,6 +229,7 @@ _UNWELL: Final = frozenset(
     }
 )
 EXPLAINS: Final[dict[str, frozenset[str]]] = {
+    "middlebox_reset": frozenset({"reset_by_server", "reset_in_handshake", "idle_reset"}),
     "backlog_full": frozenset({"syn_dropped", "accept_queue"}),
     "mtu_black_hole": frozenset({"server_not_answering", "packet_loss"}),
     "accept_queue": _UNWELL,

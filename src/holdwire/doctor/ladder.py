@@ -1,8 +1,8 @@
 """``examine``: the rungs of the ladder in their order, side by side where that is possible, and a conclusion.
 
-    dns -> tcp (traceroute where an address is silent) -> mtu | tls -> http, reuse | close | idle -> loss, server,
-    resources, logs, configuration, surroundings; the kernel's counters and the server's process, where that is on this
-    host, are read before and after, and only their changes count.
+    dns -> tcp (traceroute where an address is silent) -> mtu | tls -> http, reuse | close | idle -> loss, capture,
+    server, resources, logs, configuration, surroundings; the kernel's counters and the server's process, where that is
+    on this host, are read before and after, and only their changes count.
 
 What makes no sense after a rung has failed is skipped: no TLS where nothing connects. Not responsible for the rungs
 themselves (``rungs``) or for weighing what they found (``conclude``).
@@ -21,7 +21,7 @@ import anyio
 from .case import TooMany
 from .conclude import conclude, headline
 from .record import Check, Report, Rung, Sign, Verdict
-from .rungs import addresses, configuration, conversation, handshake, host, logs, mtu, names, silence
+from .rungs import addresses, capture, configuration, conversation, handshake, host, logs, mtu, names, silence
 from .rungs.server import Watch
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _Look = Callable[[], Awaitable[list[Rung]]]
 
 async def examine(case: Case, progress: Callable[[str], None] = lambda _: None) -> Report:
     """Look at ``case`` from here."""
-    began = time.monotonic()
+    began, now = time.monotonic(), time.time()
     before = host.Counters()
     rungs: list[Rung] = []
     good: list[str] = []
@@ -66,6 +66,9 @@ async def examine(case: Case, progress: Callable[[str], None] = lambda _: None) 
         rungs.append(_lost(case, local=local))
     signs = {sign.name for one in rungs for sign in one.signs}
     unwell = not signs.isdisjoint(_UNWELL)
+    if case.capture is not None and case.opened:
+        progress(f"reading {case.capture}")
+        rungs.append(await capture.look(case, now, signs))
     process = watch.look(unwell=unwell)
     rungs += [process] if process is not None else []
     address = next(iter(good or found), None)

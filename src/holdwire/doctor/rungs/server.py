@@ -28,7 +28,7 @@ _CHECK: Final = Check("server", 6, Phase.RESPONSE_WAIT, "Look at that process: t
 _LISTEN: Final = "0A"
 _ENDED: Final = frozenset("ZXx")
 _SHARE: Final = 0.9
-_BUSY: Final = 0.85
+_BUSY: Final = 0.75
 """The share of the time at which a thread has none left."""
 _FIELDS: Final = 20
 """So many fields of /proc/PID/stat are read, counted from the one behind the name."""
@@ -68,11 +68,11 @@ class Watch:
 
     def __init__(self, port: int, pid: int | None = None, *, local: bool) -> None:
         self._port = port
-        self._began = time.monotonic()
         self._sockets = {inode: uid for inode, uid, _ in _listeners(port)} if local else {}
         pids = [pid] if pid is not None else _owners(set(self._sockets))[:_MOST]
         self._before = {one: (seen, _Group.read(_groups(one))) for one in pids if (seen := _look(one))}
         self._missing = pid if pid is not None and not self._before else None
+        self._began = time.monotonic()
 
     def look(self, *, unwell: bool) -> Rung | None:
         """The rung; ``unwell``: the server did not do what it was asked. None where there is nothing to see."""
