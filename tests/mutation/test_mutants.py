@@ -34,6 +34,7 @@ def lines(source: str) -> list[str]:
         ("x = 'word'", ["x = 'wordX'"]),
         ("x = 'words of a message'", []),
         ("x = f'{y}'", []),
+        ("check_it('Owner', 'name', 1)", ["without check_it('Owner', 'name', 1)", "check_it('Owner', 'name', 2)"]),
         ("x: int", []),
         ("x = Kind.C", ["x = Kind.A"]),
         ("x = Other.C", []),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from holdwire.policy.backoff import Backoff, connect_pause
@@ -48,6 +50,21 @@ def test_only_stability_or_a_message_starts_over() -> None:
     assert backoff.starts_over(10, last=None)
     assert not backoff.starts_over(10, last=30)
     assert backoff.starts_over(0.1, last=30, heard=True)
+
+
+@pytest.mark.parametrize("bad", [{"base": 0.0}, {"base": "1"}, {"cap": -1}, {"spread": -0.1}, {"spread": None}])
+def test_a_bad_pause_is_refused_by_its_name(bad: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^Backoff: {next(iter(bad))}"):
+        Backoff(**bad)
+
+
+def test_the_shortest_base_and_no_spread_are_taken() -> None:
+    assert Backoff(base=0.001, cap=0.001, spread=0).after_stable(1.0) == 0
+
+
+def test_four_rounds_of_connecting_are_made() -> None:
+    assert connect_pause(4, spent=1.0, dice=1.0) == connect_pause(4, spent=1.0, dice=1.0, of=4) == 1.6
+    assert connect_pause(3, spent=2.6, dice=1.0) == pytest.approx(0.4), "one round is left for what is left"
 
 
 def test_a_cap_below_the_base_is_refused() -> None:

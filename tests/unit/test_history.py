@@ -175,6 +175,102 @@ def test_what_we_did_ourselves_is_no_failure() -> None:
     assert history.last_failure is None
 
 
+@pytest.mark.parametrize(
+    "kind", [Kind.CONNECTION_RESET, Kind.UNEXPECTED_EOF, Kind.BROKEN_PIPE, Kind.CONNECTION_ABORTED]
+)
+def test_whatever_the_peer_ends_at_rest_teaches_its_age(kind: Kind) -> None:
+    history = OriginHistory()
+    for n in range(1, 4):
+        history.ended_idle(1000.0 * n, idle=350.0, failure=failure(kind))
+    assert history.estimate(3000.0) is not None
+
+
+@pytest.mark.parametrize("kind", [Kind.BAD_FILE_DESCRIPTOR, Kind.TIMED_OUT, Kind.POOL_TIMEOUT])
+def test_other_ends_at_rest_teach_nothing(kind: Kind) -> None:
+    history = OriginHistory()
+    for n in range(1, 4):
+        history.ended_idle(1000.0 * n, idle=350.0, failure=failure(kind))
+    assert history.estimate(3000.0) is None
+
+
+@pytest.mark.parametrize("kind", [Kind.TIMED_OUT, Kind.HEARTBEAT_LOST, Kind.CONNECTION_ABORTED])
+@pytest.mark.parametrize("phase", [Phase.REQUEST_HEADERS, Phase.REQUEST_BODY, Phase.RESPONSE_WAIT])
+def test_the_first_use_of_a_connection_finds_it_dead(kind: Kind, phase: Phase) -> None:
+    history = OriginHistory()
+    for n in range(1, 4):
+        history.failed(1000.0 * n, failure(kind, phase, reused=True), idle=350.0, answers=n)
+    assert history.estimate(3000.0) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "phase", "idle", "reused"),
+    [
+        (Kind.TIMED_OUT, Phase.RESPONSE_BODY, 350.0, True),
+        (Kind.TIMED_OUT, Phase.RESPONSE_WAIT, 350.0, False),
+        (Kind.TIMED_OUT, Phase.CONNECT, 350.0, True),
+        (Kind.POOL_TIMEOUT, Phase.RESPONSE_WAIT, 350.0, True),
+        (Kind.TIMED_OUT, Phase.RESPONSE_WAIT, 4.9, True),
+    ],
+)
+def test_what_is_no_first_use_after_silence_teaches_nothing(
+    kind: Kind, phase: Phase, idle: float, *, reused: bool
+) -> None:
+    history = OriginHistory()
+    for n in range(1, 4):
+        history.failed(1000.0 * n, failure(kind, phase, reused=reused), idle=idle, answers=n)
+    assert history.estimate(3000.0) is None
+
+
+@pytest.mark.parametrize("disturb", ["goaway", "refused", "busy"])
+def test_a_death_next_to_a_change_of_the_origin_is_no_death_of_age(disturb: str) -> None:
+    history = OriginHistory()
+    for n in range(1, 4):
+        history.ended_idle(1000.0 * n, idle=350.0, failure=failure())
+        if disturb == "goaway":
+            history.told_to_leave(1000.0 * n + 1)
+        elif disturb == "refused":
+            refused = failure(Kind.CONNECTION_REFUSED, Phase.CONNECT, category=Category.REFUSED)
+            history.failed(1000.0 * n + 1, refused, idle=0.0, answers=n)
+        else:
+            busy = failure(Kind.CONNECTION_RESET, Phase.RESPONSE_BODY, reused=True)
+            history.failed(1000.0 * n + 1, busy, idle=0.0, answers=n)
+    assert history.estimate(3001.0) is None
+
+
+@pytest.mark.parametrize("category", [Category.INTENTIONAL, Category.NOT_AN_ERROR])
+def test_what_is_no_failure_is_handed_back_as_it_is(category: Category) -> None:
+    history = OriginHistory()
+    ours = failure(Kind.CONNECTION_RESET, Phase.UPGRADED, category=category)
+    assert history.failed(1.0, ours, idle=350.0, answers=0) is ours
+    assert history.stream_failed(2.0, ours, idle=350.0, used=False, answers=0) is ours
+    assert history.last_failure is None
+
+
+@pytest.mark.parametrize("phase", [Phase.IDLE, Phase.POOL])
+def test_what_ends_at_rest_is_not_told_apart_by_where_it_rested(phase: Phase) -> None:
+    history = OriginHistory()
+    history.told_to_leave(100.0)
+    assert "restarted or replaced" in history.failed(101.0, failure(phase=phase), idle=17.0, answers=5).cause
+
+
+def test_an_age_of_five_seconds_counts_and_a_younger_one_does_not() -> None:
+    for idle, known in ((5.0, True), (4.99, False)):
+        history = OriginHistory()
+        for n in range(1, 4):
+            died_at_rest(history, 1000.0 * n, idle)
+        assert (history.estimate(3000.0) is not None) == known
+        history.survived(3001.0, idle=9.0)
+        assert history.estimate(3001.0) is None
+
+
+def test_the_third_failure_in_a_row_without_an_answer_is_the_first_that_says_so() -> None:
+    lost = failure(Kind.UNEXPECTED_EOF, Phase.RESPONSE_WAIT)
+    for answers in (0, 1):
+        history = OriginHistory()
+        causes = [history.failed(float(n), lost, idle=0.0, answers=answers).cause for n in range(3)]
+        assert ["in a row" in cause for cause in causes] == [False, False, True]
+
+
 # --- deployments, in virtual time: a server's connections end with it, whatever their idle age ---
 
 

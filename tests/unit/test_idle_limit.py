@@ -169,3 +169,116 @@ def test_a_limit_is_found_through_the_noise_of_a_few_deploys() -> None:
     found = limit.estimate(40_001)
     assert found is not None
     assert found.limit == 350.5
+
+
+def test_the_bounds_of_a_cluster_are_two_seconds_or_a_hundredth() -> None:
+    found = learnt((1000, 60), (1400, 61), (1800, 62)).estimate(1800)
+    assert found is not None
+    assert [found.covers(idle) for idle in (57.9, 58, 64, 64.1)] == [False, True, True, False]
+    found = learnt((1000, 1000), (1400, 1000)).estimate(1400)
+    assert found is not None
+    assert [found.covers(idle) for idle in (989.9, 990, 1010, 1010.1)] == [False, True, True, False]
+
+
+def test_a_cluster_is_four_seconds_wide_at_most() -> None:
+    limit = learnt((1000, 60), (1400, 64))
+    limit.died(1800, idle=68.1, watched=False)
+    found = limit.estimate(1800)
+    assert found is not None
+    assert (found.low, found.high, found.deaths) == (60, 64, 2), "of two of a size the youngest"
+    found = learnt((1000, 60), (1400, 64.1), (1800, 65), (2200, 66)).estimate(2200)
+    assert found is not None
+    assert (found.low, found.deaths) == (64.1, 3)
+
+
+def test_a_disturbance_holds_for_five_seconds_both_ways() -> None:
+    for after, kept in ((5.0, 1), (5.1, 2)):
+        limit = learnt((1000, 60))
+        limit.died(2000, idle=60)
+        limit.disturbed(2000 + after)
+        found = limit.estimate(3000)
+        assert (0 if found is None else found.deaths) == (2 if kept == 2 else 0)
+    for after, kept in ((5.0, False), (5.1, True)):
+        limit = learnt((1000, 60))
+        limit.disturbed(2000)
+        limit.died(2000 + after, idle=60)
+        assert (limit.estimate(3000) is not None) == kept
+
+
+def test_deaths_within_five_seconds_are_one_and_of_other_ages_are_mixed() -> None:
+    for after, deaths in ((5.0, 2), (5.1, 3)):
+        found = learnt((1000, 60), (2000, 60), (2000 + after, 60)).estimate(3000)
+        assert found is not None
+        assert found.deaths == deaths
+    for idle, mixed in ((62.0, False), (62.1, True)):
+        limit = learnt((1000, 60), (1001, idle))
+        assert limit.is_mixed(1006) == mixed
+        assert not limit.is_mixed(1006.1)
+    limit = learnt((1000, 1000), (1001, 1010.05))
+    assert not limit.is_mixed(1001), "a hundredth of the older one"
+
+
+def test_all_that_may_change_an_estimate_is_counted() -> None:
+    limit = IdleLimit()
+    counts = [limit.changes]
+    limit.survived(1, idle=9)
+    counts.append(limit.changes)
+    limit.disturbed(2)
+    counts.append(limit.changes)
+    limit.died(100, idle=9, watched=False)
+    counts.append(limit.changes)
+    assert counts == sorted(set(counts))
+
+
+def test_no_more_than_sixty_four_deaths_and_survivals_are_remembered() -> None:
+    limit = IdleLimit()
+    for n in range(100):
+        limit.survived(n, idle=1000 - n)
+        limit.died(1000 + 100 * n, idle=60, watched=False)
+    found = limit.estimate(11_000)
+    assert found is not None
+    assert (found.deaths, found.survived) == (64, 1000)
+    assert len(limit._survived) == 64
+
+
+def test_a_day_is_remembered_to_its_last_second() -> None:
+    limit = learnt((0, 60), (400, 60))
+    assert limit.estimate(86_400) is not None
+    assert limit.estimate(86_401) is None
+    limit = learnt((10_000, 60), (10_400, 60))
+    limit.survived(10_500, idle=900)
+    limit.died(90_000, idle=60, watched=False)
+    assert limit.estimate(96_900) is None
+    limit.died(97_000, idle=60, watched=False)
+    found = limit.estimate(96_901)
+    assert found is not None
+    assert found.survived is None, "what refuted it is a day old"
+
+
+def test_a_survival_at_the_moment_of_the_first_death_refutes_and_one_in_the_tolerance_does_not() -> None:
+    limit = learnt((1400, 60))
+    limit.survived(1000, idle=64)
+    limit.died(1000, idle=60, watched=False)
+    assert limit.estimate(1400) is None
+    limit = learnt((1000, 60), (1400, 60))
+    limit.survived(1200, idle=62)
+    assert limit.estimate(1400) is not None
+
+
+def test_three_quarters_of_the_deaths_up_to_its_age_are_enough() -> None:
+    young = [(10_000 + 400 * n, 10 + 10 * n) for n in range(2)]
+    for others, known in ((1, True), (2, False)):
+        found = learnt(*young[:others], (20_000, 60), (20_400, 60), (20_800, 60)).estimate(20_800)
+        assert (found is not None) == known
+
+
+def test_five_seconds_are_not_young() -> None:
+    assert learnt((1000, 5), (1400, 5)).estimate(1400) is not None
+    assert learnt((1000, 4.99), (1400, 4.99)).estimate(1400) is None
+
+
+def test_deaths_five_minutes_apart_to_the_second_are_two_episodes() -> None:
+    for apart, episodes in ((300, 2), (299.9, 1)):
+        found = learnt((1000, 60), (1000 + apart, 60)).estimate(1400)
+        assert found is not None
+        assert found.episodes == episodes

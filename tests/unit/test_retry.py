@@ -463,3 +463,52 @@ def test_a_restart_that_ends_every_connection_at_once_is_survived_whatever_the_b
     assert (lost.action, lost.cost, lost.counted) == (NOW, 0, True)
     assert permit(lost, stop=False, budget_left=False, now=10.0, deadline=None).retries
     assert not decide(GET_LOST, H, Rules(switched_off=True)).retries, "free, and yet no proof"
+
+
+@pytest.mark.parametrize(("status", "again"), [(502, True), (503, True), (504, True), (501, False), (505, False)])
+def test_a_tunnel_is_tried_again_for_the_troubles_of_a_gateway(status: int, *, again: bool) -> None:
+    refused = outcome(Phase.PROXY, UNSENT, kind=Kind.PROXY_REFUSED, status=status)
+    assert decide(refused, H, R).retries is again
+
+
+@pytest.mark.parametrize(
+    "category", [Category.CONFIGURATION, Category.LOCAL_BUG, Category.INTENTIONAL, Category.NOT_AN_ERROR]
+)
+def test_what_another_attempt_cannot_cure_is_not_repeated(category: Category) -> None:
+    verdict = decide(outcome(WAITING, GET, category=category, kind=Kind.OTHER, reused=True), H, R)
+    assert (verdict.action, verdict.reason) == (SURFACE, "not_retryable")
+
+
+def test_a_goaway_that_covers_the_request_says_nothing_of_its_failure() -> None:
+    covered = outcome(WAITING, PEER, GET, reused=True, http2=Http2Signal.GOAWAY_COVERS)
+    hopeless = dataclasses.replace(covered, category=Category.LOCAL_BUG)
+    assert decide(covered, H, R).retries
+    assert decide(hopeless, H, R).reason == "not_retryable"
+
+
+@pytest.mark.parametrize("phase", [Phase.POOL, Phase.IDLE])
+def test_a_connection_that_no_request_had_touched_is_not_aborted_for_one(phase: Phase) -> None:
+    assert not decide(outcome(phase, UNSENT, PEER, reused=True), H, R).abort
+
+
+def test_the_pause_that_a_server_asks_for_is_taken_to_the_letter() -> None:
+    for status in (429, 500, 503):
+        verdict = decide(outcome(WAITING, GET, status=status, retry_after=7.0), H, LISTED)
+        assert (verdict.min_delay, verdict.exact_delay) == (7.0, True), status
+
+
+def test_who_needs_a_connection_that_no_request_has_used() -> None:
+    unusable = outcome(Phase.POOL, UNSENT, PEER, reused=True)
+    assert [decide(unusable, history, R).fresh_connection for history in (H, used(7))] == [False, True]
+    reused = outcome(WAITING, PEER, GET, reused=True)
+    assert [decide(one, H, R).fresh_connection for one in (reused, dataclasses.replace(reused, multiplexed=True))] == [
+        True,
+        True,
+    ]
+    slow = outcome(WAITING, SLOW, GET)
+    assert [decide(one, H, R).fresh_connection for one in (slow, dataclasses.replace(slow, multiplexed=True))] == [
+        True,
+        False,
+    ]
+    busy = outcome(WAITING, GET, status=503)
+    assert not decide(busy, used(26), LISTED).fresh_connection
