@@ -32,12 +32,13 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from holdwire.events import CloseReason, ConnectionClosed
+from holdwire.http.messages import Origin, Request
 from holdwire.http.pool import OriginStats
 from holdwire.policy.flight import SIZE, Flight, Mark, Moment
 from holdwire.policy.history import OriginHistory
 from holdwire.policy.idle_limit import YOUNG
 from holdwire.policy.phase import Phase
-from holdwire.telemetry import LogObserver, OpenTelemetryObserver, RecentFailures
+from holdwire.telemetry import ClientSpans, LogObserver, OpenTelemetryObserver, RecentFailures
 from holdwire.telemetry._attributes import failure_attributes
 from tests.telemetry_samples import NOW, RETRIED, SECOND, TCP, full_failure, recorded, set_up, step
 
@@ -146,12 +147,18 @@ STEPS: Final = (step(), step(), step())
 
 
 def happy() -> Callable[[], None]:
-    """What telemetry costs a request that goes well: its counters, the saved context, three moments of its flight."""
+    """What telemetry costs a request that goes well.
+
+    Its counters, the saved context, three moments of its flight, and looking whether CLIENT spans are wanted.
+    """
     stats, flight = OriginStats(), Flight()
+    sent = Request(b"GET", Origin("http", "api.example", 80), b"/", [])
     idle_before, written, idle_since = 0.5, time.monotonic(), time.monotonic()
 
     def request() -> None:
         contextvars.copy_context()
+        if ClientSpans.in_use or sent.spans is not None or sent.spans is not None or sent.spans is not None:
+            raise AssertionError
         stats.reused += 1
         flight.append((written, Mark.REQUEST, 7))
         flight.append((time.monotonic(), Mark.RESPONSE, 200))
