@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import ssl
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 import trustme
 from anyio.lowlevel import checkpoint
 from hypothesis import HealthCheck, settings
+
+from tests.garbage import collect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,9 +40,8 @@ GRACE = 2.0
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported and collected out of every later collection: the leak guard collects twice a test."""
-    gc.collect()
-    gc.freeze()
+    """Keep what was imported out of every later collection."""
+    collect()
 
 
 @pytest.fixture(scope="session", params=tuple(BACKENDS.values()), ids=tuple(BACKENDS))
@@ -99,7 +99,7 @@ async def no_leaks(anyio_backend: object) -> AsyncIterator[None]:
 
     Sockets are counted rather than compared: uvloop makes a new pair for signals each time it is entered.
     """
-    gc.collect()  # what earlier tests left is not this test's
+    collect()  # what earlier tests left is not this test's
     await checkpoint()
     sockets, tasks = open_sockets(), running_tasks()
     yield

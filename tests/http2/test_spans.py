@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,6 +11,7 @@ from opentelemetry.trace import StatusCode
 
 from holdwire.telemetry import instrument, uninstrument
 from holdwire.telemetry.totals import Totals
+from tests.garbage import collect_everything
 from tests.http2.clients import client_of, misbehaving
 from tests.http2.server import serve
 from tests.http2.test_fates import close, goaway_with, reset_with, rst
@@ -32,7 +32,7 @@ FATES: dict[str, tuple[Any, str, str]] = {
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    gc.collect()  # pools of earlier tests
+    collect_everything()  # pools of earlier tests too
     monkeypatch.setattr("holdwire.telemetry.totals._TOTALS", Totals())
     memory = Memory()
     instrument(tracer_provider=memory.tracers, meter_provider=memory.meters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,6 +14,7 @@ from holdwire import RetryPolicy
 from holdwire.telemetry import OpenTelemetryObserver, instrument, instrument_client, uninstrument
 from holdwire.telemetry.totals import Totals
 from holdwire.testing import Answer, ChaosServer, Request
+from tests.garbage import collect_everything
 from tests.telemetry_samples import Memory
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def server(seen: list[Request]) -> Iterator[ChaosServer]:
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    gc.collect()  # pools of earlier tests
+    collect_everything()  # pools of earlier tests too
     monkeypatch.setattr("holdwire.telemetry.totals._TOTALS", Totals())
     memory = Memory()
     instrument(tracer_provider=memory.tracers, meter_provider=memory.meters, emit_client_spans=True)

@@ -18,6 +18,7 @@ from holdwire.events import ConnectionClosed, FailureRecorded
 from holdwire.telemetry import instrument, instrument_client, uninstrument
 from holdwire.telemetry.totals import Totals
 from holdwire.testing import Answer, ChaosServer
+from tests.garbage import collect_everything
 from tests.telemetry_samples import Memory
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def server() -> Iterator[ChaosServer]:
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    gc.collect()  # pools of earlier tests
+    collect_everything()  # pools of earlier tests too
     monkeypatch.setattr("holdwire.telemetry.totals._TOTALS", Totals())
     memory = Memory()
     instrument(tracer_provider=memory.tracers, meter_provider=memory.meters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import socket
 import threading
@@ -20,6 +19,7 @@ from holdwire.telemetry import instrument, uninstrument
 from holdwire.telemetry.limiter import BURST
 from holdwire.telemetry.totals import Totals
 from holdwire.testing import ChaosServer
+from tests.garbage import collect_everything
 from tests.telemetry_samples import Memory
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ REQUESTS = 1000
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    gc.collect()  # pools of earlier tests
+    collect_everything()  # pools of earlier tests too
     monkeypatch.setattr("holdwire.telemetry.totals._TOTALS", Totals())
     memory = Memory()
     yield memory

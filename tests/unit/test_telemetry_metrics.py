@@ -25,6 +25,7 @@ from holdwire.telemetry import OpenTelemetryObserver, settle
 from holdwire.telemetry.limiter import MAX_ORIGINS
 from holdwire.telemetry.metrics import METRICS, Instrument
 from holdwire.telemetry.totals import Totals
+from tests.garbage import collect_everything
 from tests.telemetry_samples import NOW, RETRIED, SECOND, SURFACED, Memory, failure, recorded, set_up, step
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ def entry(host: str = "api.example", **counts: Any) -> dict[str, Any]:
         "http_version": "1.1",
     }
     return {**empty, **counts}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_other_pools() -> None:
+    """Their counts would be told too."""
+    collect_everything()
 
 
 @pytest.fixture
