@@ -96,7 +96,9 @@ def test_it_ends_the_clients_tls_with_a_certificate_that_it_writes_down(server: 
         (["--to", "a:1", "--script", "send()#1 short"], "has no point send()"),
         (["--to", "a:1", "--script", "frame:3 rst"], "has no point frame"),
         (["--to", "a:1", "--share", "0.5"], "--share takes one --script"),
-        (["--to", "a:1", "--to-tls", "--to-ca", "/nowhere"], "No such file"),
+        (["--to", "a:1", "--share", "1.5", "--script", "request rst"], "--share: give a number above 0 and up to 1"),
+        (["--to", "a:1", "--seconds", "-1"], "--seconds: give a number of seconds above 0, not -1"),
+        (["--to", "a:1", "--to-tls", "--to-ca", "/nowhere"], "--to-ca: /nowhere: No such file"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:

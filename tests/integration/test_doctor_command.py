@@ -304,6 +304,10 @@ def test_a_port_whose_security_nobody_knows_is_asked_at_the_given_address() -> N
     "wrong",
     [
         ["--timeout", "0", "h"],
+        ["--timeout", "nan", "h"],
+        ["--repeat", "0", "h"],
+        ["--resolve", "no-address", "h"],
+        ["--ca", "/dev/null", "h"],
         ["--proxy", "ftp://x", "h"],
         ["user:pw@h"],
         ["--ca", "/no/such/file", "h"],
@@ -318,6 +322,8 @@ def test_wrong_usage_opens_nothing_and_says_why(wrong: list[str], capsys: pytest
     assert out == ""
     assert "holdwire doctor:" in err
     assert "pw" not in err
+    if wrong[0].startswith("--") and wrong[0] not in {"--profile", "--proxy"}:
+        assert f"argument {wrong[0]}: " in err
 
 
 def test_the_confusion_table(capsys: pytest.CaptureFixture[str]) -> None:

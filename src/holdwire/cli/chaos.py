@@ -14,6 +14,7 @@ import anyio
 
 from ..testing.faults import ACTIONS, CALLS, Action, Point, Script
 from ..testing.proxy import ChaosProxy
+from . import values
 
 if TYPE_CHECKING:
     import argparse
@@ -66,14 +67,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="faults of the next connection; given again: of the one after it. @FILE reads a script from a file",
     )
-    parser.add_argument("--share", type=float, metavar="P", help="give the script to this share of all connections")
+    parser.add_argument(
+        "--share", type=values.share, metavar="P", help="give the script to this share of all connections"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which connections --share means (default 0)")
     parser.add_argument("--tls", action="store_true", help="end the client's TLS, with a certificate made for it")
     parser.add_argument("--write-ca", metavar="FILE", help="with --tls: write what the client has to trust")
     parser.add_argument("--http2", action="store_true", help="scripts may say frame; with --tls HTTP/2 is offered")
     parser.add_argument("--to-tls", action="store_true", help="speak TLS to the server")
-    parser.add_argument("--to-ca", metavar="FILE", help="with --to-tls: trust the certificates in this file")
-    parser.add_argument("--seconds", type=float, metavar="S", help="how long to run (default: until interrupted)")
+    parser.add_argument(
+        "--to-ca", type=values.authorities, metavar="FILE", help="with --to-tls: trust the certificates in this file"
+    )
+    parser.add_argument(
+        "--seconds", type=values.seconds, metavar="S", help="how long to run (default: until interrupted)"
+    )
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
@@ -110,8 +117,8 @@ def _proxy(args: argparse.Namespace) -> ChaosProxy:
     scripts = [Script.parse(_text(script)) for script in args.script]
     if args.share is None:
         proxy.script(*scripts)
-    elif len(scripts) != 1 or not 0 < args.share <= 1:
-        message = "--share takes one --script, and a number above 0 and up to 1"
+    elif len(scripts) != 1:
+        message = "--share takes one --script"
         raise ValueError(message)
     else:
         proxy.sprinkle(scripts[0], share=args.share)

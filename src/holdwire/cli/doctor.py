@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from ..doctor.target import parse_target
 from ..doctor.upkeep import Upkeep
 from ..http.proxy import PROXY_SCHEMES, Proxy, basic_credentials
 from ..policy.profiles import profile
+from . import values
 
 if TYPE_CHECKING:
     import argparse
@@ -61,18 +61,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     security = parser.add_mutually_exclusive_group()
     security.add_argument("--tls", dest="secure", action="store_true", default=None, help="speak TLS")
     security.add_argument("--plain", dest="secure", action="store_false", help="speak no TLS")
-    parser.add_argument("--resolve", metavar="ADDRESS", help="connect to this address instead of resolving the name")
+    parser.add_argument(
+        "--resolve",
+        type=values.address,
+        metavar="ADDRESS",
+        help="connect to this address instead of resolving the name",
+    )
     parser.add_argument("--sni", metavar="NAME", default="", help="the server name in TLS, if it is not the host")
-    parser.add_argument("--ca", metavar="FILE", help="trust the certificates in this file")
+    parser.add_argument("--ca", type=values.authorities, metavar="FILE", help="trust the certificates in this file")
     parser.add_argument("--proxy", metavar="URL", help="look through this proxy (http, socks5)")
     parser.add_argument("--path", default="/", help="what to GET (default /)")
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="for each step (default 5)")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="look N times, a second apart")
+    parser.add_argument("--timeout", type=values.seconds, default=5.0, metavar="S", help="for each step (default 5)")
+    parser.add_argument("--repeat", type=values.count, default=1, metavar="N", help="look N times, a second apart")
     parser.add_argument(
-        "--idle", type=float, nargs="?", const=65.0, metavar="S", help="measure the idle limit, up to S seconds (65)"
+        "--idle",
+        type=values.seconds,
+        nargs="?",
+        const=65.0,
+        metavar="S",
+        help="measure the idle limit, up to S seconds (65)",
     )
     parser.add_argument(
-        "--idle-limit", type=float, metavar="S", help="the idle limit, if holdwire idle found it before"
+        "--idle-limit", type=values.seconds, metavar="S", help="the idle limit, if holdwire idle found it before"
     )
     parser.add_argument(
         "--profile",
@@ -80,11 +90,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the client's profile; several: NAME|NAME (default default)",
     )
-    parser.add_argument("--heartbeat", type=float, metavar="S", help="the client sends a heartbeat after S of silence")
-    parser.add_argument("--watch", type=int, metavar="PID", help="the server's process, if it is on this host")
-    parser.add_argument("--log", metavar="FILE", action="append", default=[], help="a log to look into; repeatable")
     parser.add_argument(
-        "--pcap", metavar="FILE", help="a capture that runs meanwhile: tcpdump -U -s0 -w FILE host HOST"
+        "--heartbeat", type=values.seconds, metavar="S", help="the client sends a heartbeat after S of silence"
+    )
+    parser.add_argument("--watch", type=int, metavar="PID", help="the server's process, if it is on this host")
+    parser.add_argument(
+        "--log", type=values.file, metavar="FILE", action="append", default=[], help="a log to look into; repeatable"
+    )
+    parser.add_argument(
+        "--pcap",
+        type=values.file,
+        metavar="FILE",
+        help="a capture that runs meanwhile: tcpdump -U -s0 -w FILE host HOST",
     )
     parser.add_argument("--strict", action="store_true", help="exit 1 for warnings too")
     parser.add_argument("--json", action="store_true", help="one JSON document")
@@ -124,12 +141,6 @@ def _weight(report: Report) -> tuple[bool, float]:
 
 def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
     target = parse_target(args.target, secure=args.secure)
-    if args.timeout <= 0 or args.repeat < 1:
-        raise ValueError("--timeout must be above 0, --repeat at least 1")
-    if any(one is not None and one <= 0 for one in (args.idle, args.idle_limit, args.heartbeat)):
-        raise ValueError("--idle, --idle-limit and --heartbeat must be above 0")
-    for name in [*args.log, *([] if args.pcap is None else [args.pcap])]:
-        Path(name).open("rb").close()  # a file that cannot be read is told before anything is opened
     proxy = _proxy(args.proxy)
     chosen = functools.reduce(lambda one, other: one | other, map(profile, args.profile.split("|")))
     silent = None if args.idle is None else plan(args.idle)
@@ -163,7 +174,6 @@ def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
             capture=args.pcap,
             more=more,
         )
-        case.context()  # a file of certificates that cannot be read is told before anything is opened
         reports.append(anyio.run(examine, case, output.progress))
     return reports
 

@@ -16,6 +16,7 @@ from ..doctor.idle_search import Ending, IdleSearch
 from ..doctor.record import Verdict
 from ..doctor.target import parse_target
 from ..errors import HoldwireError
+from . import values
 
 if TYPE_CHECKING:
     import argparse
@@ -54,10 +55,14 @@ _IN_SIGHT: Final = frozenset({Ending.FIN_WHILE_IDLE, Ending.UNSOLICITED_DATA})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("target", metavar="HOST[:PORT]", help="the server; port 443 by default")
-    parser.add_argument("--shortest", type=float, default=1.0, metavar="S", help="shortest silence (default 1)")
-    parser.add_argument("--longest", type=float, default=65.0, metavar="S", help="longest silence (default 65)")
+    parser.add_argument(
+        "--shortest", type=values.seconds, default=1.0, metavar="S", help="shortest silence (default 1)"
+    )
+    parser.add_argument(
+        "--longest", type=values.seconds, default=65.0, metavar="S", help="longest silence (default 65)"
+    )
     parser.add_argument("--connections", type=int, default=12, metavar="N", help="at a time, 2 to 16 (default 12)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds at most (default 3)")
+    parser.add_argument("--rounds", type=values.count, default=3, metavar="N", help="rounds at most (default 3)")
     security = parser.add_mutually_exclusive_group()
     security.add_argument("--tls", dest="secure", action="store_true", default=None, help="speak TLS")
     security.add_argument("--plain", dest="secure", action="store_false", help="speak no TLS")
@@ -66,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--send", metavar="TEXT", help="send this instead of an HTTP request; \\r \\n \\xNN are understood"
     )
     parser.add_argument("--sni", metavar="NAME", help="the server name in TLS, if it is not the host")
-    parser.add_argument("--ca", metavar="FILE", help="trust the certificates in this file")
+    parser.add_argument("--ca", type=values.authorities, metavar="FILE", help="trust the certificates in this file")
     parser.add_argument("--insecure", action="store_true", help="take any certificate: only the silence is looked at")
     parser.add_argument("--json", action="store_true", help="one JSON document")
 

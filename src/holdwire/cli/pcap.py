@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..doctor.pcap import Who, analyse, conclude
 from ..doctor.record import Verdict, verdict_of
+from . import values
 
 if TYPE_CHECKING:
     import argparse
@@ -31,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="a pcap or pcapng file, whole or cut off")
     parser.add_argument("--all", action="store_true", help="tell healthy connections too")
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="tell at most N connections (default 20)")
+    parser.add_argument(
+        "--limit", type=values.count, default=20, metavar="N", help="tell at most N connections (default 20)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document with everything")
     parser.add_argument("--strict", action="store_true", help="exit 1 for warnings too")
 
