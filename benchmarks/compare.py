@@ -42,6 +42,8 @@ _LOOPS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 
 _LEAST_ROUNDS: Final = 3
+_PATIENCE: Final = 60.0
+"""Seconds for one client's round."""
 _GOAL_WEIGHT: Final = 3.0
 _GOALS: Final = {(goal.loop, goal.load) for goal in report.GOALS}
 
@@ -180,29 +182,30 @@ async def _measure(
     rows: dict[str, Row] = {}
     try:
         for kind in peers:
-            peer = kind(authority, http2=load.http2)
-            try:
-                await _round(load, peer, url, load.concurrency)  # opens the connections
-            except Exception as exc:  # noqa: BLE001 - one client that cannot do it does not end the run
-                print(f"{kind.name}: {load.name} on {loop}: {type(exc).__name__}: {exc}", file=sys.stderr)
-                with contextlib.suppress(Exception):
-                    await peer.aclose()
-                continue
-            made[kind.name] = peer
+            made[kind.name] = kind(authority, http2=load.http2)
             rows[kind.name] = Row(loop, load.name, load.unit, kind.name)
         count = load.count if not options.quick else max(load.concurrency, load.count // 2)
         names = list(made)
-        for number in range(options.rounds):
-            if number >= _LEAST_ROUNDS and time.monotonic() > until:
+        for number in range(options.rounds + 1):  # the first one opens the connections
+            if number > _LEAST_ROUNDS and time.monotonic() > until:
                 break
-            turn = number % len(names)
+            turn = number % max(len(names), 1)
             for name in names[turn:] + names[:turn]:
-                cpu, wall = await _round(load, made[name], url, count)
-                rows[name].cpu.append(round(cpu, 2))
-                rows[name].wall.append(round(wall, 2))
+                try:
+                    with anyio.fail_after(_PATIENCE):
+                        cpu, wall = await _round(load, made[name], url, count if number else load.concurrency)
+                except Exception as exc:  # noqa: BLE001 - one client that cannot do it does not end the run
+                    print(f"{name}: {load.name} on {loop}: {type(exc).__name__}: {exc}", file=sys.stderr)
+                    names.remove(name)
+                    del rows[name]
+                    continue
+                if number:
+                    rows[name].cpu.append(round(cpu, 2))
+                    rows[name].wall.append(round(wall, 2))
     finally:
         for peer in made.values():
-            await peer.aclose()
+            with contextlib.suppress(Exception):
+                await peer.aclose()
     return list(rows.values())
 
 
