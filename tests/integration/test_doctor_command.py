@@ -238,7 +238,7 @@ def test_our_own_lack_of_descriptors_is_not_blamed_on_the_server() -> None:
     ("name", "told"),
     [
         (
-            "a_plain_server_on_a_port_that_tells_nothing",
+            "a_server_that_speaks_no_http",
             {
                 "surroundings": "without root the kernel's log and other users' processes are not looked at",
                 "logs": "the kernel's log is for root to read",

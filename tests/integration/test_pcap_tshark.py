@@ -42,6 +42,7 @@ _TOOLS = ("ip", "tcpdump", "tshark", "ethtool")
 
 missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
 pytestmark = [
+    pytest.mark.slow,  # tshark is the same whatever runs the tests; the reader's unit tests run on every interpreter
     pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces and captures"),
 ]
