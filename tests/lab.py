@@ -5,25 +5,22 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import httpx
 import pytest
 
 import holdwire
-from holdwire.events import ConnectionClosed, FailureRecorded, RequestRetried
 from holdwire.testing import ChaosServer
 from tests.conftest import BACKENDS
 from tests.netns import SERVER, Lab, lab
+from tests.seen import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
 
-    from holdwire.events import Event
     from holdwire.http.connection import HttpConnection
     from holdwire.http.pool import Pool
-    from holdwire.policy.retry import RetryAction
 
-__all__ = ["ASYNCIO", "LOOPS", "MARKS", "TRIO", "UVLOOP", "Bench", "Seen", "bench", "tls_bench"]
+__all__ = ["ASYNCIO", "LOOPS", "MARKS", "TRIO", "UVLOOP", "Bench", "bench", "tls_bench"]
 
 LOOPS = pytest.mark.parametrize("anyio_backend", [BACKENDS["asyncio"], BACKENDS["trio"]], ids=["asyncio", "trio"])
 """What takes seconds runs on two loops, or where no loop can make a difference on one."""
@@ -31,36 +28,6 @@ ASYNCIO, UVLOOP, TRIO = (
     pytest.mark.parametrize("anyio_backend", [BACKENDS[name]], ids=[name]) for name in ("asyncio", "uvloop", "trio")
 )
 MARKS = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
-
-
-class Seen:
-    """What the observers were told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    @property
-    def failures(self) -> list[holdwire.Failure]:
-        return [event.failure for event in self.events if isinstance(event, FailureRecorded)]
-
-    @property
-    def verdicts(self) -> list[tuple[RetryAction, str]]:
-        return [
-            (event.verdict.action, event.verdict.reason) for event in self.events if isinstance(event, RequestRetried)
-        ]
-
-    @property
-    def closed(self) -> list[ConnectionClosed]:
-        return [event for event in self.events if isinstance(event, ConnectionClosed)]
-
-    async def until(self, condition: Callable[[Seen], object], *, limit: float = 10) -> None:
-        """Wait until ``condition`` holds; events come from code that has no loop to set an event in."""
-        with anyio.fail_after(limit):
-            while not condition(self):  # noqa: ASYNC110 - see above
-                await anyio.sleep(0.01)
 
 
 class Bench:

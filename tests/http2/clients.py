@@ -8,32 +8,20 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 import holdwire
-from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded, HeartbeatAnswered, HeartbeatMissed
+from holdwire.events import ConnectionSetUp, HeartbeatAnswered, HeartbeatMissed
 from holdwire.http.http2 import Http2Connection
+from tests.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from holdwire.events import Event
-    from holdwire.policy.failure import Failure
     from tests.http2.server import Connection, Handler, Received
 
 __all__ = ["Watch", "client_of", "connections_of", "misbehaving"]
 
 
-class Watch:
+class Watch(Seen):
     """Everything that was told, sorted."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    @property
-    def failures(self) -> list[Failure]:
-        """One for each ERROR span."""
-        return [event.failure for event in self.events if isinstance(event, FailureRecorded)]
 
     @property
     def kinds(self) -> list[str]:
@@ -44,8 +32,8 @@ class Watch:
         return sum(isinstance(event, ConnectionSetUp) and event.connection_id is not None for event in self.events)
 
     @property
-    def closed(self) -> list[str]:
-        return [str(event.reason) for event in self.events if isinstance(event, ConnectionClosed)]
+    def ends(self) -> list[str]:
+        return [str(event.reason) for event in self.closed]
 
     @property
     def beats(self) -> list[HeartbeatAnswered | HeartbeatMissed]:

@@ -93,7 +93,7 @@ async def test_a_graceful_goaway_lets_requests_in_progress_finish_and_new_ones_g
         assert sorted(texts) == ["/one", "/two"]
         assert sorted(server.seen) == ["/later", "/one", "/two"]
     assert (len(server.connections), watch.opened, watch.kinds) == (2, 2, [])
-    assert "goaway" in watch.closed
+    assert "goaway" in watch.ends
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -196,7 +196,7 @@ async def test_a_connection_that_is_too_old_finishes_what_it_has() -> None:
         await burst(client, server, 1)
     assert len(server.connections) == 2
     assert (watch.kinds, gate.most) == ([], {0: 3, 1: 2})
-    assert "max_age" in watch.closed
+    assert "max_age" in watch.ends
 
 
 async def test_requests_wait_for_a_connection_that_fails_and_open_another() -> None:

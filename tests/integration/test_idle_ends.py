@@ -16,8 +16,8 @@ import holdwire
 from holdwire.events import CloseReason
 from holdwire.testing import ChaosServer
 from holdwire.testing.messages import Answer
-from tests.lab import Seen
 from tests.net_helpers import listener
+from tests.seen import Seen
 from tests.tls_peer import can_rekey, send_key_update, send_session_ticket
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ async def test_among_many_idle_connections_each_end_is_noticed_and_the_others_st
             assert before > 20
             took = await idle.ended(server.reset_idle)
             assert len(idle.seen.closed) == before
-            assert took < 5 * NOTICED
+            assert took < 1  # all of them together, on a machine that has more to do
 
 
 class TalkativeServer(threading.Thread):

@@ -13,8 +13,9 @@ from anyio.abc import SocketAttribute
 
 import holdwire
 from holdwire.net.keepalive import effective
-from tests.lab import ASYNCIO, LOOPS, MARKS, TRIO, UVLOOP, Seen, bench
+from tests.lab import ASYNCIO, LOOPS, MARKS, TRIO, UVLOOP, bench
 from tests.netns import SERVER
+from tests.seen import Seen
 
 if TYPE_CHECKING:
     from tests.lab import Bench

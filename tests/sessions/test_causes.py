@@ -13,10 +13,10 @@ import tenacity
 from anyio.abc import SocketAttribute
 
 import holdwire
-from holdwire.events import FailureRecorded
 from holdwire.policy.idle_limit import YOUNG
 from holdwire.policy.kind import Confidence, Kind
 from holdwire.sessions.memory import TargetMemory, Witness, memory_of
+from tests.seen import Seen
 from tests.sessions.peers import echo, serve
 from tests.unit.test_history import failure
 
@@ -25,21 +25,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream
 
-    from holdwire.events import Event
 
 pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
-
-
-class Seen:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    @property
-    def causes(self) -> list[str]:
-        return [event.failure.cause for event in self.events if isinstance(event, FailureRecorded)]
 
 
 class Quiet:
@@ -86,7 +73,7 @@ async def test_a_stream_that_is_found_dead_after_350_silent_seconds_names_the_ba
     assert told.confidence is Confidence.POSSIBLE
     assert 'profile="aws-nlb"' in told.remedy
     assert told.cause in str(caught.value)
-    assert seen.causes == [told.cause]
+    assert [failure.cause for failure in seen.failures] == [told.cause]
 
 
 async def test_a_session_whose_server_is_gone_hears_that_it_had_answered() -> None:
@@ -103,7 +90,7 @@ async def test_a_session_whose_server_is_gone_hears_that_it_had_answered() -> No
     with pytest.raises(holdwire.ConnectFailed) as caught:
         await anext(sessions)
     assert caught.value.failure is not None
-    causes = seen.causes
+    causes = [failure.cause for failure in seen.failures]
     assert "The peer answered 0 s ago and refuses connections now" in causes[-1]
     assert caught.value.failure.cause == causes[-1]
     assert caught.value.failures[-1].cause == causes[-1]

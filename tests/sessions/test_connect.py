@@ -21,6 +21,7 @@ import holdwire
 from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded
 from holdwire.net.keepalive import effective
 from tests.net_helpers import reset
+from tests.seen import Seen
 from tests.sessions.peers import echo, serve, silent
 
 if TYPE_CHECKING:
@@ -29,20 +30,8 @@ if TYPE_CHECKING:
 
     import trustme
 
-    from holdwire.events import Event
 
 pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
-
-
-class Seen:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type[Event]) -> list[Event]:
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 async def test_a_tcp_stream_by_url_echoes() -> None:

@@ -19,6 +19,7 @@ from holdwire.events import ConnectionClosed, FailureRecorded, HeartbeatAnswered
 from holdwire.net.runtime import current
 from holdwire.net.ticker import Ticker, current_ticker
 from tests.conftest import running_tasks
+from tests.seen import Seen
 from tests.sessions.peers import line_server, serve, silent
 
 if TYPE_CHECKING:
@@ -26,21 +27,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream
 
-    from holdwire.events import Event
     from holdwire.policy.settings import Sender
 
 pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
-
-
-class Seen:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def count(self, kind: type[Event]) -> int:
-        return sum(isinstance(event, kind) for event in self.events)
 
 
 def beat(interval: float = 0.1, timeout: float = 0.2, **more: object) -> Heartbeat:
@@ -106,7 +95,7 @@ async def test_a_lost_heartbeat_is_one_failure_for_everyone_and_told_once() -> N
     assert stream.failure is not None
     assert stream.failure.kind is holdwire.Kind.HEARTBEAT_LOST
     assert stream.failure.phase is holdwire.Phase.HEARTBEAT
-    assert (seen.count(HeartbeatMissed), seen.count(FailureRecorded), seen.count(ConnectionClosed)) == (1, 1, 1)
+    assert [len(seen.of(kind)) for kind in (HeartbeatMissed, FailureRecorded, ConnectionClosed)] == [1, 1, 1]
 
 
 async def test_a_living_peer_answers_and_its_round_trips_are_measured() -> None:
@@ -122,7 +111,7 @@ async def test_a_living_peer_answers_and_its_round_trips_are_measured() -> None:
     assert numbers.answers >= 5
     assert numbers.last_rtt is not None
     assert 0 <= numbers.last_rtt < 0.2
-    assert seen.count(HeartbeatAnswered) == numbers.answers
+    assert len(seen.of(HeartbeatAnswered)) == numbers.answers
 
 
 async def test_a_peer_that_is_slow_and_answers_in_time_lives() -> None:

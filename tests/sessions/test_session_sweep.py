@@ -12,29 +12,19 @@ from anyio.streams.buffered import BufferedByteStream
 
 import holdwire
 from holdwire import ReconnectPolicy, Session, probes
-from holdwire.events import FailureRecorded
 from holdwire.net.dial import substitute_sockets
 from holdwire.testing import Action, Fault, Point, SocketPlan, sweep
+from tests.seen import Seen
 from tests.sessions.peers import line_server, serve
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-    from holdwire.events import Event
 
 pytestmark = [pytest.mark.usefixtures("clean_runtime", "no_leaks"), pytest.mark.slow, pytest.mark.timeout(60)]
 
 QUICK = ReconnectPolicy(wait=tenacity.wait_none(), waits={holdwire.Category.PEER_CLOSED: tenacity.wait_none()})
-
-
-class Seen:
-    def __init__(self) -> None:
-        self.failures: list[holdwire.Failure] = []
-
-    def on_event(self, event: Event) -> None:
-        if isinstance(event, FailureRecorded):
-            self.failures.append(event.failure)
 
 
 def plans() -> Iterator[tuple[Fault, SocketPlan]]:

@@ -20,6 +20,7 @@ from holdwire import Backoff, Heartbeat, ReconnectPolicy, Session
 from holdwire.events import FailureRecorded, Reconnected
 from holdwire.net.dial import dial
 from tests.conftest import open_sockets
+from tests.seen import Seen
 from tests.sessions.peers import echo, line_server, serve, silent
 
 if TYPE_CHECKING:
@@ -28,23 +29,10 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream
 
-    from holdwire.events import Event
 
 pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
 
 QUICK = ReconnectPolicy(wait=tenacity.wait_fixed(0.01))
-
-
-class Seen:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    @property
-    def reconnected(self) -> list[Reconnected]:
-        return [event for event in self.events if isinstance(event, Reconnected)]
 
 
 def sayer(*messages: bytes) -> Callable[[ByteStream], Any]:
@@ -83,7 +71,7 @@ async def test_one_session_after_another_each_with_its_number_and_the_end_of_the
                     break
                 await session.receive()
     assert seen == [(1, None, b"a"), (2, "unexpected_eof", b"b"), (3, "unexpected_eof", b"c")]
-    assert [event.ok for event in watcher.reconnected] == [True, True]
+    assert [event.ok for event in watcher.of(Reconnected)] == [True, True]
 
 
 async def test_the_login_hook_runs_before_the_session_is_given_out_and_its_result_is_kept() -> None:
@@ -109,7 +97,7 @@ async def test_a_server_that_comes_up_later_is_waited_for_and_the_attempts_are_c
     async def use() -> None:
         async for session in holdwire.sessions(f"tcp://127.0.0.1:{port}", reconnect=QUICK, observers=[watcher]):
             async with session:
-                attempts.extend(watcher.reconnected[0].attempts)
+                attempts.extend(watcher.of(Reconnected)[0].attempts)
                 assert session.attempts == len(attempts) > 1
                 break
 
@@ -146,8 +134,8 @@ async def test_tenacitys_stop_rule_ends_it_with_the_last_error() -> None:
     with pytest.raises(holdwire.ConnectFailed, match="ECONNREFUSED") as raised:
         await exhaust(holdwire.sessions(f"tcp://127.0.0.1:{free_port()}", reconnect=policy, observers=[watcher]))
     assert "3 failures in a row" in raised.value.__notes__[0]
-    assert len([event for event in watcher.events if isinstance(event, FailureRecorded)]) == 3
-    assert [event.ok for event in watcher.reconnected] == [False]
+    assert len(watcher.of(FailureRecorded)) == 3
+    assert [event.ok for event in watcher.of(Reconnected)] == [False]
 
 
 async def test_a_strategy_for_one_kind_of_failure_and_none_to_stop_there() -> None:
@@ -219,7 +207,7 @@ async def test_a_hook_that_hangs_is_ended_and_tried_again() -> None:
         ):
             async with session:
                 assert session.attempts == 2
-                assert [outcome for _, outcome in watcher.reconnected[0].attempts] == ["local_timeout", "ok"]
+                assert [outcome for _, outcome in watcher.of(Reconnected)[0].attempts] == ["local_timeout", "ok"]
                 break
 
 

@@ -16,7 +16,8 @@ import trustme
 import holdwire
 from holdwire.policy.kind import Category
 from holdwire.testing import Answer, BlockingChaosProxy, ChaosServer
-from tests.lab import Bench, Seen
+from tests.lab import Bench
+from tests.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

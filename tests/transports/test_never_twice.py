@@ -11,35 +11,23 @@ import pytest
 from anyio import to_thread
 
 import holdwire
-from holdwire.events import RequestRetried
 from holdwire.http.http11 import Http11Connection
 from holdwire.policy.phase import Delivery, Sent
 from holdwire.testing.faults import Script
 from holdwire.testing.sockets import SocketPlan
+from tests.seen import Seen
 from tests.trap_server import Peer, TrapServer, answer
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from holdwire.events import Event
 
 pytestmark = pytest.mark.anyio
 
 POST: Final = b"POST /order"
 LARGE: Final = b"x" * 8_000_000
 LOST: Final = (httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
-
-
-class Seen:
-    """An observer that keeps the reasons of all verdicts."""
-
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-
-    def on_event(self, event: Event) -> None:
-        if isinstance(event, RequestRetried):
-            self.reasons.append(event.verdict.reason)
 
 
 @pytest.fixture

@@ -21,33 +21,15 @@ from holdwire.policy.retry import RetryAction
 from holdwire.testing import Answer, ChaosServer
 from holdwire.testing.sockets import SocketPlan
 from holdwire.transports._body import StreamedBody
+from tests.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from holdwire.events import Event
 
 pytestmark = pytest.mark.anyio
 
 QUICK = tenacity.wait_none()
-
-
-class Seen:
-    """An observer that keeps everything."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    @property
-    def verdicts(self) -> list[tuple[RetryAction, str]]:
-        return [(e.verdict.action, e.verdict.reason) for e in self.events if isinstance(e, RequestRetried)]
-
-    @property
-    def reasons(self) -> list[str]:
-        return [reason for _, reason in self.verdicts]
 
 
 @pytest.fixture

@@ -9,30 +9,20 @@ import httpx
 import pytest
 
 import holdwire
-from holdwire.events import FailureRecorded
 from holdwire.telemetry import instrument, uninstrument
 from holdwire.testing import ChaosServer
 from holdwire.testing.faults import Point
 from holdwire.testing.sockets import SocketPlan
+from tests.seen import Seen
 from tests.telemetry_samples import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from holdwire.events import Event
 
 BODY = random.Random(0).randbytes(2**18)
 PLAN = "send() short=512; send() eagain=1; recv() short=512; recv() eagain=1"
 """Every call says EAGAIN first, and then takes or gives 512 bytes at most."""
-
-
-class Seen:
-    def __init__(self) -> None:
-        self.failures: list[holdwire.Failure] = []
-
-    def on_event(self, event: Event) -> None:
-        if isinstance(event, FailureRecorded):
-            self.failures.append(event.failure)
 
 
 @pytest.fixture
