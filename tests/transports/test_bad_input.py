@@ -229,8 +229,8 @@ async def test_a_url_that_leads_nowhere_says_what_it_lacks(family: Family, url: 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        (3, TypeError, "must be a dict with some of deadline, idempotent, tls_truncation, not 3"),
-        ({"idempotnt": True}, TypeError, "must be a dict with some of deadline, idempotent, tls_truncation"),
+        (3, TypeError, "must be a dict with some of deadline, idempotent, tls_truncation, not int"),
+        ({"idempotnt": "s3cret"}, TypeError, "may have deadline, idempotent, tls_truncation, not 'idempotnt'"),
         ({"idempotent": "yes"}, TypeError, "idempotent='yes': give True, False or None"),
         ({"deadline": "soon"}, ValueError, "deadline='soon': give the seconds"),
         ({"deadline": -1}, ValueError, "deadline=-1: give the seconds"),

@@ -161,6 +161,12 @@ async def test_after_101_the_stream_begins_with_what_came_behind_the_head(
         assert await stream.read(100, timeout=1) == b"STILL THERE"
 
 
+async def test_a_101_that_nobody_asked_for_is_no_response(family: Family, upgrading: tuple[str, socket.socket]) -> None:
+    async with family.client() as client:
+        with pytest.raises(family.http.RemoteProtocolError, match="did not ask"):
+            await client.get(upgrading[0])
+
+
 async def test_a_reader_wakes_when_another_task_closes_the_stream(
     family: Family, upgrading: tuple[str, socket.socket]
 ) -> None:
@@ -220,9 +226,10 @@ async def test_the_target_is_sent_as_it_was_given(family: Family) -> None:
     with ChaosServer() as server:
         async with family.client() as client:
             await client.options(server.url, extensions={"target": b"*"})
+            await client.get(server.url, extensions={"target": "/words"})
             with pytest.raises(family.http.LocalProtocolError):
                 await client.get(server.url, extensions={"target": b"/with space"})
-        assert [execution.target for execution in server.ledger.executions()] == ["*"]
+        assert [execution.target for execution in server.ledger.executions()] == ["*", "/words"]
 
 
 async def test_a_server_name_of_ones_own_is_sent_and_verified(family: Family) -> None:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Http11Connection"]
 
 READ_SIZE: Final = 65_536
+_SWITCHING_PROTOCOLS: Final = 101
 KEEP_ALIVE_MARGIN: Final = 2.0
 """Seconds: a server that announces ``Keep-Alive: timeout=N`` closes just then, so reuse ends earlier."""
 JOIN_LIMIT: Final = 65_536
@@ -216,6 +217,8 @@ class Http11Connection(HttpConnection):
                 self._feed(data)
             else:
                 self._feed_eof(request)
+        if reader.status == _SWITCHING_PROTOCOLS and not any(name.lower() == b"upgrade" for name, _ in request.headers):
+            raise self._illegal(Violation("101 Switching Protocols, for which the request did not ask"))
         if self._upload_cut:
             reader.reusable = False
 
@@ -236,9 +239,12 @@ class Http11Connection(HttpConnection):
         try:
             self._reader.feed(data)
         except Violation as violation:
-            failure = diagnosis.from_protocol(phase=self.wire.phase, facts=self.wire.facts(), detail=str(violation))
-            self.wire.latch(failure)
-            raise RemoteProtocolError(f"{violation} [{failure.endpoint}]", failure=failure) from None
+            raise self._illegal(violation) from None
+
+    def _illegal(self, violation: Violation) -> RemoteProtocolError:
+        failure = diagnosis.from_protocol(phase=self.wire.phase, facts=self.wire.facts(), detail=str(violation))
+        self.wire.latch(failure)
+        return RemoteProtocolError(f"{violation} [{failure.endpoint}]", failure=failure)
 
     def _feed_eof(self, request: Request) -> None:
         reader = self._reader

@@ -87,12 +87,15 @@ class Adapter:
         family = self._family
         url = client_request.url
         extensions = client_request.extensions
+        target = extensions.get("target") or url.raw_path
+        if isinstance(target, str):
+            target = target.encode("ascii")
         try:
             response = await self.client.send(
                 self._request(
                     client_request.method.encode("ascii"),
                     (url.raw_scheme, url.raw_host, url.port),
-                    extensions.get("target") or url.raw_path,
+                    target,
                     client_request.headers.raw,
                     client_request.stream,
                     extensions,

@@ -78,11 +78,15 @@ def check_options(options: Any) -> None:
     Raises:
         TypeError, ValueError: The message names the option and says what to give.
     """
-    if not isinstance(options, dict) or not OPTIONS.issuperset(cast("dict[str, Any]", options)):
-        known = ", ".join(sorted(OPTIONS))
-        message = f'extensions["holdwire"] must be a dict with some of {known}, not {options!r:.80}'
+    known = ", ".join(sorted(OPTIONS))
+    if not isinstance(options, dict):
+        message = f'extensions["holdwire"] must be a dict with some of {known}, not {type(options).__name__}'
         raise TypeError(message)
     given = cast("dict[str, Any]", options)
+    if not OPTIONS.issuperset(given):
+        wrong = ", ".join(f"{name!r:.40}" for name in given if name not in OPTIONS)
+        message = f'extensions["holdwire"] may have {known}, not {wrong}'
+        raise TypeError(message)
     idempotent = given.get("idempotent")
     if not isinstance(idempotent, bool | None):
         message = f'extensions["holdwire"]: idempotent={idempotent!r:.80}: give True, False or None'
