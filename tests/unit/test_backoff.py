@@ -65,6 +65,7 @@ def test_the_shortest_base_and_no_spread_are_taken() -> None:
 def test_four_rounds_of_connecting_are_made() -> None:
     assert connect_pause(4, spent=1.0, dice=1.0) == connect_pause(4, spent=1.0, dice=1.0, of=4) == 1.6
     assert connect_pause(3, spent=2.6, dice=1.0) == pytest.approx(0.4), "one round is left for what is left"
+    assert connect_pause(2, spent=2.6, dice=1.0) == pytest.approx(0.2), "two share it"
 
 
 def test_a_cap_below_the_base_is_refused() -> None:
