@@ -580,10 +580,12 @@ async def test_a_server_that_accepts_and_closes_is_not_stormed(capsys: pytest.Ca
         print(f"\n{len(attempts)} attempts of 100 sessions in {duration:.0f} s, per half second:")  # noqa: T201 - the histogram
         for half in range(int(duration * 2)):
             print(f"  {half / 2:4.1f} s  {histogram[half]:4d} {'#' * (histogram[half] // 2)}")  # noqa: T201 - the histogram
-    assert histogram[0] + histogram[1] == 100, "after a refusal right after accept at least a second passes"
-    later = [histogram[half] for half in range(2, int(duration * 2))]
+    back = attempts[0] + 1.0  # a busy machine may take its time before the first one
+    assert attempts[100] >= back, "after a refusal right after accept at least a second passes"
+    since = collections.Counter(int((at - back) * 2) for at in attempts[100:])
+    later = [since[half] for half in range(int(duration - back) * 2)]
     assert max(later) < 75, "no storm: they are spread"
-    assert min(later) > 0, "and they go on"
+    assert all(map(sum, zip(later[::2], later[1::2], strict=True))), "and they go on, second by second"
     assert len(attempts) < 100 * duration, "less than one a second each"
 
 
