@@ -8,6 +8,7 @@ the run; so does an explanation whose mutant is gone or is noticed by now.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import time
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return bool(unexplained or stale)
 
 
+@functools.cache
 def mutants_in(module: str) -> list[Mutant]:
     """Every mutant of a module of holdwire."""
     enums = [path.read_text(encoding="utf-8") for path in [*(SOURCES / "policy").glob("*.py"), SOURCES / module]]

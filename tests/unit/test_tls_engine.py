@@ -268,7 +268,7 @@ class TestOutput:
     @pytest.mark.skipif(not can_rekey(), reason="cannot call OpenSSL on CPython's objects here")
     def test_a_write_after_plaintext_and_a_call_for_new_keys_loses_neither(self) -> None:
         link = Link(Contexts.of(self_signed(), "TLSv1.2")).shake_hands()
-        before = link.from_server(SECRET)
+        before = link.from_server(SECRET[:600]) + link.from_server(SECRET[600:])
         renegotiate(link.server.object)
         link.client.feed(before + link.server.take())
         assert link.client.write(b"question") is Step.NEED_SEND
@@ -302,6 +302,8 @@ class TestOutput:
         assert link.client.read(250) == b"\0" * 100 + b"\1" * 100 + b"\2" * 50
         assert link.client.read(1000) == b"\2" * 50
         assert link.client.read(1000) is Step.NEED_RECV
+        link.client.feed(link.from_server(b"one ") + link.from_server(b"two"))
+        assert link.client.read(1000) == b"one two"
 
     def test_input_is_certain_to_be_here_with_a_whole_record_or_the_rest_of_one(self, contexts: Contexts) -> None:
         link = Link(contexts).shake_hands()
