@@ -100,10 +100,11 @@ class TestSessions:
             assert cache.keeper(key, offered=False, resumed=False) is None, "reading one anew loses memory"
             assert cache.get(key) is kept[0]
             assert cache.keeper(key, offered=True, resumed=True) is None
+        keepers: list[object] = []
         for _ in range(2):
             cache.fail(key)
-            keep = cache.keeper(key, offered=False, resumed=False)
-        assert keep is not None, "failed twice: it is gone, and a new one is taken"
+            keepers.append(cache.keeper(key, offered=False, resumed=False))
+        assert keepers[1] is not None, "failed twice: it is gone, and a new one is taken"
         assert cache.get(key) is None
 
     async def test_a_session_of_another_context_is_not_used_and_does_no_harm(
