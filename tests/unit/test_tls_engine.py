@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdwire.testing.certificates import self_signed
-from holdwire.tls.engine import Engine, Step, TlsFailure, Truncation
+from holdwire.tls.engine import Engine, Step, TlsFailure, Truncation, _sent_alert
 from holdwire.tls.records import RecordTracker
 from tests.tls_helpers import VERSIONS, Contexts
 from tests.tls_peer import can_rekey, renegotiate
@@ -316,6 +316,23 @@ class TestOutput:
         link.client.feed(link.from_server(bytes(20_000)))
         held.append(link.client.holds_input)
         assert held == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("ciphertext", "number"),
+    [
+        ("15 0303 0002 02 28", 40),
+        ("15 0301 0002 02 28", 40),
+        ("16 0303 0001 00 15 0303 0002 01 00", 0),
+        ("16 0303 0002 02 28", None),
+        ("15 0403 0002 02 28", None),
+        ("15 0303 0102 02 28", None),
+        ("0303 0002 02 28", None),
+        ("", None),
+    ],
+)
+def test_our_alert_is_read_from_the_end_of_what_we_send(ciphertext: str, number: int | None) -> None:
+    assert _sent_alert(bytes.fromhex(ciphertext)) == number
 
 
 def damaged(record: bytes) -> bytes:
