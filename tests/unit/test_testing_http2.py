@@ -185,7 +185,7 @@ def test_a_stall_before_a_frame_ends_when_it_is_healed(server: ChaosServer) -> N
 
 
 async def test_an_idle_connection_of_http2_is_closed_after_its_time(server: ChaosServer) -> None:
-    server.script("idle:0.05 fin")
+    server.script("idle:0.2 fin")
     async with resilient(server) as http:
         assert (await http.get("/")).status_code == 200
         await server.until("closed")

@@ -121,7 +121,7 @@ async def test_it_refuses_and_heals(server: ChaosServer) -> None:
 @pytest.mark.anyio
 async def test_idle_connections_end_by_limit_and_on_command(server: ChaosServer) -> None:
     async with ChaosProxy(server.address) as proxy:
-        proxy.script("idle:0.01 fin")
+        proxy.script("idle:0.2 fin")
         data, error = await talk(proxy.address, GET)
         assert data.endswith(b"hello\n")
         assert error is None
@@ -260,7 +260,7 @@ def test_a_reset_by_the_server_reaches_the_client_as_a_reset(server: ChaosServer
 
 def test_an_expired_connection_is_reset_when_it_is_used(server: ChaosServer) -> None:
     scripted = BlockingChaosProxy(server.address)
-    scripted.script("idle:0.01 expire")
+    scripted.script("idle:0.2 expire")
     with scripted as proxy, socket.create_connection(proxy.address, timeout=TIMEOUT) as sock:
         sock.sendall(GET)
         proxy.wait_for("fault")

@@ -322,7 +322,7 @@ def test_idle_connections_are_closed_on_command(secure: ChaosServer, close_notif
 
 
 def test_an_idle_limit_closes_by_itself(plain: ChaosServer) -> None:
-    plain.script("idle:0.01 fin")
+    plain.script("idle:0.2 fin")
     connection = client(plain)
     fetch(connection)
     assert read_all(connection.sock) == (b"", None)
