@@ -13,6 +13,7 @@ import anyio
 import pytest
 import trio
 from anyio import BusyResourceError, ClosedResourceError, EndOfStream
+from anyio.lowlevel import checkpoint
 
 from holdwire.errors import ClosedError, ConnectionLost, DeadlineExceeded
 from holdwire.net.turn import Turn
@@ -22,6 +23,7 @@ from holdwire.testing.certificates import self_signed
 from holdwire.testing.streams import faulty_stream_pair
 from tests.net_helpers import clean_runtime, until_blocked
 from tests.tls_helpers import VERSIONS, Contexts, secure, socket_streams
+from tests.tls_peer import can_rekey, renegotiate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -273,6 +275,33 @@ class TestTheEnd:
         await client.send_eof()
         with pytest.raises(EndOfStream):
             await server.receive()
+        end(client, server)
+
+    async def test_input_that_was_looked_at_is_kept_beyond_our_end(self, contexts: Contexts) -> None:
+        client, server = await pair(contexts)
+        await server.send(b"first")
+        while client.look() is not Look.INPUT:
+            await checkpoint()
+        await server.send(b"second")
+        await client.send_eof()
+        await server.send_eof()
+        assert await read_all(client) == b"firstsecond"
+        assert await read_all(server) == b""
+        end(client, server)
+
+    @pytest.mark.skipif(not can_rekey(), reason="cannot call OpenSSL on CPython's objects here")
+    async def test_our_end_waits_for_new_keys_that_are_being_agreed_on(self) -> None:
+        client, server = await pair(Contexts.of(self_signed(), "TLSv1.2"))
+        renegotiate(server.engine.object)
+        await server.lower.write(server.engine.take())
+        before = client.bytes_in
+        while client.bytes_in == before:
+            assert client.look() is Look.QUIET
+            await checkpoint()
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.send_eof)
+            assert await read_all(server) == b""
+        assert server.saw_close_notify
         end(client, server)
 
     async def test_a_fin_between_records_is_a_failure_unless_it_is_accepted(

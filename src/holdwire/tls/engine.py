@@ -49,6 +49,7 @@ _RECORD: Final = 16_384
 _LARGEST: Final = _RECORD + 256 + 5
 """A record with its header at most (RFC 8446, section 5.2); in TLS 1.2 more, and OpenSSL makes none such."""
 _EOF_REASON: Final = "UNEXPECTED_EOF_WHILE_READING"
+_IN_HANDSHAKE: Final = "SHUTDOWN_WHILE_IN_INIT"
 _ALERT_RECORD: Final = 7
 """Bytes of an alert that is not encrypted: the header, level, number."""
 
@@ -230,13 +231,17 @@ class Engine:
     def unwrap(self) -> Step:
         """Put our close_notify into the output, once; NEED_SEND while it is there. The peer's is not awaited.
 
-        Read what is here before: OpenSSL loses input that is unread now.
+        NEED_RECV: a renegotiation has begun, and has to end before. Read what is here first: OpenSSL loses input that
+        is unread now.
         """
         if self.handshaken and self.failure is None and not self._sent_close_notify:
             before = self.pending
-            with suppress(ssl.SSLError):  # the peer's close_notify is not here, or unread input is: no failure of ours
+            try:
                 self.object.unwrap()
                 self._ended = True
+            except ssl.SSLError as error:  # the peer's close_notify is not here, or unread input is: no failure of ours
+                if error.reason == _IN_HANDSHAKE:
+                    return Step.NEED_RECV
             self._sent_close_notify = self.pending > before
         return Step.NEED_SEND if self.pending else Step.DONE
 

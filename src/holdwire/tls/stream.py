@@ -371,11 +371,24 @@ class TLSStream(Wire):
         if self._finished:
             return
         self._finished = True
-        while isinstance(data := self._decrypt(_READ_SIZE), bytes) and data:  # unread, OpenSSL would lose it
-            self._carry += data
-        self.engine.unwrap()
+        self._keep_input()
+        deadline = deadline_after(_CLOSE_LIMIT)
+        with suppress(DeadlineExceeded):  # then without a close_notify
+            while self.engine.unwrap() is Step.NEED_RECV and not self.engine.eof:
+                await self._outbox.flush(deadline)
+                await self._receive(deadline)
+                self._keep_input()
         await self._outbox.flush(None)
         await self.lower.finish()
+
+    def _keep_input(self) -> None:
+        """Decrypt what is here: OpenSSL loses what is unread when we say that we end."""
+        pieces: list[bytes] = []
+        try:
+            while isinstance(data := self._decrypt(_READ_SIZE), bytes) and data:
+                pieces.append(data)
+        finally:
+            self._carry = b"".join(pieces)
 
     # --- looking ---
 
