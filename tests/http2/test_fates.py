@@ -173,7 +173,7 @@ async def test_a_reset_stream_is_sent_again_only_if_that_is_harmless(code: int) 
         began = anyio.current_time()
         response = await client.get(f"{server.url}/x")
         if code == ErrorCodes.ENHANCE_YOUR_CALM:
-            assert anyio.current_time() - began >= 1.0
+            assert anyio.current_time() - began >= 0.99  # uvloop's clock has milliseconds
     assert (response.status_code, len(server.seen), len(server.connections)) == (200, 3, 1)
     assert watch.kinds == ["http2_stream_reset"] * 2
 

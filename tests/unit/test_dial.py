@@ -218,7 +218,7 @@ async def test_a_single_address_gets_all_the_time_there_is() -> None:
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=r"127\.1\.0\.1"):
         await dial("127.1.0.1", 9, keepalive=None, timeout=0.1)
-    assert time.monotonic() - began >= 0.1
+    assert time.monotonic() - began >= 0.09, "uvloop's clock has milliseconds"
 
 
 async def test_a_resolver_that_takes_too_long_is_a_connect_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
