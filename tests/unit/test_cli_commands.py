@@ -13,6 +13,7 @@ import pytest
 
 from holdwire.cli import main
 from holdwire.cli.commands import COMMANDS
+from holdwire.cli.idle import _unescaped
 from holdwire.cli.output import Output
 from tests.pcap_writer import RST, SYN, Conversation
 
@@ -52,6 +53,19 @@ def test_help_lists_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
 def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert "usage: holdwire" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("é €", "é €".encode()),
+        (r"é\r\n", b"\xc3\xa9\r\n"),
+        (r"\xe9\x00", b"\xe9\0"),
+        ("\udce9", b"\xe9"),  # how Python shows a byte of the command line that is no UTF-8
+    ],
+)
+def test_idle_sends_letters_as_utf_8_and_escapes_as_they_are(text: str, sent: bytes) -> None:
+    assert _unescaped(text) == sent
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import holdwire.doctor
 from holdwire.doctor.case import Case
 from holdwire.doctor.conclude import ADVICE, EXPLAINS, conclude
-from holdwire.doctor.record import Sign
-from holdwire.doctor.rungs import host
+from holdwire.doctor.record import Sign, Verdict
+from holdwire.doctor.rungs import host, logs
 from holdwire.doctor.target import Target
 from holdwire.doctor.upkeep import Limit, Upkeep, hold
 from holdwire.policy.profiles import profile, profile_names
@@ -90,3 +90,13 @@ def test_this_host_is_short_of(short: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert [sign.name for sign in rung.signs] == [short]
     well = host.look_at_resources(case, {}, local=False, dropped=False, slow=False)
     assert [sign.name for sign in well.signs] == (["conntrack_full"] if short == "conntrack_full" else [])
+
+
+@pytest.mark.parametrize("text", ["", "no record;of a kernel\n", "6,12;too short\n"])
+def test_a_kernels_log_that_is_none_does_not_end_the_look(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "kmsg"  # in containers often /dev/null, or a console
+    device.write_text(text)
+    monkeypatch.setattr(logs, "_KERNEL", device)
+    assert logs.look([], unwell=True).verdict is Verdict.OK

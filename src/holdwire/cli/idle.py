@@ -171,6 +171,6 @@ def _unescaped(text: str) -> bytes:
         ValueError: An escape is not finished.
     """
     try:
-        return text.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1")
+        return text.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
     except UnicodeError as exc:
         raise ValueError(f"--send: {exc}") from None

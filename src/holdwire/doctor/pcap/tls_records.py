@@ -15,11 +15,14 @@ Sources: RFC 8446 (section 5 records, section 4 hellos, appendix B), RFC 5246.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from holdwire.policy.codes import ALERTS
 
 from .capture import Alert, CloseNotify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["ClientHello", "RecordScanner", "ServerHello", "version_name"]
 
@@ -150,7 +153,7 @@ class RecordScanner:
     only_alerts = False
     change_cipher_spec = False
     alerts: tuple[Alert, ...] = ()
-    news: tuple[ClientHello | ServerHello | Alert, ...] = ()
+    news: Sequence[ClientHello | ServerHello | Alert] = ()
     _head = b""
     _body: bytearray | None = None
     _kind = _length = _last_kind = _last_length = 0
@@ -289,9 +292,14 @@ class RecordScanner:
         elif kind == _ALERT and length == 2 and len(body) == 2:
             alert = Alert(level=body[0], description=body[1], name=ALERTS.get(body[1], f"alert {body[1]}"))
             self.alerts = (*self.alerts, alert)[-_MAX_ALERTS:]
-            self.news += (alert,)
+            self._tell(alert)
         elif kind == _HANDSHAKE and len(body) >= 38 and body[1] == 0 and body[4] == 3:
             if body[0] == 1:
-                self.news += (ClientHello(body),)
+                self._tell(ClientHello(body))
             elif body[0] == 2:
-                self.news += (ServerHello(body),)
+                self._tell(ServerHello(body))
+
+    def _tell(self, found: ClientHello | ServerHello | Alert) -> None:
+        if not isinstance(self.news, list):
+            self.news = []
+        self.news.append(found)

@@ -78,7 +78,10 @@ def _kernel() -> str | None:
                     head, _, text = os.read(device, _RECORD).decode("utf-8", "replace").partition(";")
                 except BrokenPipeError:  # overwritten while we read: the next one is there
                     continue
-                if int(head.split(",")[2]) >= since:
+                stamp = head.split(",")[2:3]
+                if not stamp or not stamp[0].isdecimal():  # no kernel's log: /dev/null, a console
+                    return None
+                if int(stamp[0]) >= since:
                     lines.append(text)
     except OSError:
         return None
