@@ -11,7 +11,7 @@ import enum
 import logging
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -259,6 +259,9 @@ class SpanMaker(Protocol):
         ...
 
 
+_Source = TypeVar("_Source")
+
+
 class Observers:
     """Tells every observer, in order, behind a guard: none can disturb I/O or the others."""
 
@@ -316,7 +319,7 @@ def snapshot() -> list[dict[str, Any]]:
 
     Of plain values that JSON can hold, without URLs, headers or payloads; may be called from any thread.
     """
-    return [entry for source in list(_shown) for entry in source.snapshot()]
+    return [entry for source in _members(_shown) for entry in source.snapshot()]
 
 
 class StatsSource(Protocol):
@@ -337,4 +340,13 @@ def register_stats(source: StatsSource) -> None:
 
 def stats_sources() -> list[StatsSource]:
     """Every source that is still alive."""
-    return list(_sources)
+    return _members(_sources)
+
+
+def _members(of: weakref.WeakSet[_Source]) -> list[_Source]:
+    """Those that live; other threads add some meanwhile, which a WeakSet does not bear."""
+    while True:
+        try:
+            return list(of)
+        except RuntimeError:
+            continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 import holdwire
+from holdwire import events
 from holdwire.policy.flight import Mark
 from holdwire.testing import ChaosServer
 
@@ -102,6 +104,38 @@ async def test_all_transports_are_shown_together_from_any_thread(server: ChaosSe
         assert len(found[0]) == known + 2
         ids = [connection["id"] for shown in found[0][-2:] for connection in shown["connections"]]
         assert len(set(ids)) == len(ids)
+
+
+class Shown:
+    """Shows and counts nothing."""
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        return [{}]
+
+    def stats(self) -> list[dict[str, Any]]:
+        return []
+
+
+class Busy(weakref.WeakSet[Shown]):
+    """Another thread adds ``late`` to it while it is read for the first time."""
+
+    def __init__(self, members: list[Shown], late: list[Shown]) -> None:
+        super().__init__(members)
+        self.late = late
+
+    def __iter__(self) -> Iterator[Shown]:
+        for member in super().__iter__():
+            while self.late:
+                self.add(self.late.pop())
+            yield member
+
+
+def test_a_client_that_is_made_while_another_thread_looks_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    living = [Shown() for _ in range(3)]
+    monkeypatch.setattr(events, "_shown", Busy(living[:2], living[2:]))
+    monkeypatch.setattr(events, "_sources", Busy(living[:2], living[2:]))
+    assert holdwire.snapshot() == [{}] * 3
+    assert set(events.stats_sources()) == set(living)
 
 
 async def test_an_http2_connection_shows_its_streams_and_its_failure_the_frames_before_it() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,10 +21,12 @@ from opentelemetry.sdk.metrics.export import (
 from holdwire.policy.kind import Kind
 from holdwire.telemetry import OpenTelemetryObserver
 from holdwire.telemetry.ledger import Ledger
+from holdwire.telemetry.limiter import Limiter
+from holdwire.telemetry.totals import Totals
 from tests.telemetry_samples import Memory, failure, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NAMES = ("server.address", "server.port", "error.type")
 FAILURES = "holdwire.connection.failures"
@@ -97,6 +102,48 @@ def test_no_count_is_lost_or_told_twice_while_several_threads_count_and_collect(
     ledger.settle()
     assert sum(number for number, _ in counter.told) == 6000
     assert len(histogram.told) == 6000
+
+
+def in_child(function: Callable[[], bool]) -> int:
+    """Fork and call ``function``; the exit code is 0 if it is true."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that other threads may hold locks: this is about that
+        child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        code = 2
+        try:
+            code = int(not function())
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_what_waits_at_a_fork_is_told_by_the_parent_alone() -> None:
+    ledger, instrument = Ledger(), Instrument()
+    ledger.count(instrument, NAMES, ("a", 80, None), 7)  # type: ignore[arg-type]
+    ledger.time(instrument, NAMES, ("a", 80, None), 0.5)  # type: ignore[arg-type]
+
+    def child_tells_its_own() -> bool:
+        ledger.count(instrument, NAMES, ("a", 80, None), 2)  # type: ignore[arg-type]
+        ledger.settle()
+        return [number for number, _ in instrument.told] == [2]
+
+    assert in_child(child_tells_its_own) == 0
+    ledger.settle()
+    assert [number for number, _ in instrument.told] == [7, 0.5]
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent() -> None:
+    ledger, limiter, totals, counter = Ledger(), Limiter(), Totals(), Instrument()
+
+    def use() -> bool:
+        ledger.count(counter, NAMES, ("a", 80, None))  # type: ignore[arg-type]
+        return limiter.admit("a", 80, "timed_out", "connect", 0) == 0 and totals.look([]) == []
+
+    for lock in (ledger._lock, limiter._lock, totals._lock):
+        with lock:  # as another thread may at that moment
+            assert in_child(use) == 0
 
 
 def test_what_an_observer_counted_is_exported_although_it_is_gone(memory: Memory) -> None:

@@ -47,12 +47,22 @@ def test_origins_and_kinds_have_buckets_of_their_own() -> None:
     assert admit(limiter, NOW, kind="connection_reset") == 0
 
 
-def test_a_clock_that_is_set_back_neither_fills_nor_empties_a_bucket() -> None:
+def test_an_event_out_of_order_neither_fills_nor_empties_a_bucket() -> None:
     limiter = Limiter()
     for _ in range(BURST):
         admit(limiter, NOW)
-    assert admit(limiter, NOW - 100 * SECOND) is None
+    assert admit(limiter, NOW - 30 * SECOND) is None
     assert admit(limiter, NOW + SECOND) == 1
+    assert admit(limiter, NOW + SECOND) is None
+
+
+def test_trouble_is_told_again_one_second_after_a_clock_that_was_an_hour_ahead_is_set_right() -> None:
+    limiter = Limiter()
+    for _ in range(BURST):
+        admit(limiter, NOW + 3600 * SECOND)
+    assert admit(limiter, NOW) is None
+    assert admit(limiter, NOW + SECOND) == 1
+    assert admit(limiter, NOW + SECOND) is None
 
 
 @given(st.lists(st.integers(0, 20 * SECOND), min_size=1, max_size=200))

@@ -319,6 +319,30 @@ def test_a_pool_that_ends_between_two_collections_is_counted_if_it_settles(
     assert memory.number("holdwire.requests", holdwire__outcome="ok") == 9
 
 
+def test_a_client_that_is_collected_while_its_numbers_are_read_stops_no_thread_and_is_counted() -> None:
+    totals, ends, met = Totals(), Source(requests_ok=7), Source(requests_ok=1)
+
+    class Collects(Source):
+        """Where it is read the collector runs, and the finalizer of a client whose pool is ``ends``."""
+
+        def stats(self) -> list[dict[str, Any]]:
+            totals.settle(ends)
+            return super().stats()
+
+    def use() -> None:
+        totals.look([Collects()])
+        ends.entries = [entry(requests_ok=9)]
+        totals.settle(Collects())
+        totals.settle(met)
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    (total,) = totals.look([])
+    assert total.counts["requests_ok"] == 10
+
+
 def test_what_a_source_forgets_is_not_taken_back() -> None:
     totals = Totals()
     source = Source()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import importlib.metadata
 import logging
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -434,6 +435,30 @@ def test_a_full_queue_drops_and_says_so_once(
     assert handover.dropped >= 16
     assert not handover.flush(0.01)
     assert sum("some are dropped" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_client_that_is_collected_while_a_span_is_handed_over_stops_no_thread(
+    leave: Callable[[Gate], Handover],
+) -> None:
+    gate = Gate()
+    handover = leave(gate)
+    gate.open.set()
+
+    def collect(*_: object) -> None:
+        handover(2)
+
+    def use() -> None:
+        sys.setprofile(collect)  # the collector may run at any call, and with it a finalizer
+        handover(1)
+        sys.setprofile(None)
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert handover.flush()
+    assert gate.calls.count(1) == 1
+    assert gate.calls.count(2) > 1
 
 
 def test_a_thread_that_is_gone_after_a_fork_is_started_anew(leave: Callable[[Gate], Handover]) -> None:

@@ -37,7 +37,7 @@ class Handover:
     def __init__(self, function: Callable[..., None], *, patience: float = _PATIENCE) -> None:
         self._function = function
         self._patience = patience
-        self._queue: queue.Queue[tuple[Any, ...] | threading.Event] = queue.Queue(_QUEUE_SIZE)
+        self._queue: queue.SimpleQueue[tuple[Any, ...] | threading.Event] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self.dropped = 0
@@ -61,10 +61,7 @@ class Handover:
             return True
         done = threading.Event()
         deadline = time.monotonic() + timeout
-        try:
-            self._queue.put(done, timeout=timeout)
-        except queue.Full:
-            return False
+        self._queue.put(done)
         return done.wait(max(deadline - time.monotonic(), 0.0))
 
     def _leave(self, took: float) -> None:
@@ -84,18 +81,19 @@ class Handover:
         self._thread.start()
 
     def _put(self, args: tuple[Any, ...]) -> None:
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():  # a forked child has no threads of its parent
-                self._queue = queue.Queue(_QUEUE_SIZE)
-                self._start()
-        try:
-            self._queue.put_nowait(args)
-        except queue.Full:
+        if self._thread is None or not self._thread.is_alive():  # a forked child has no threads of its parent
+            with self._lock:
+                if self._thread is None or not self._thread.is_alive():
+                    self._queue = queue.SimpleQueue()
+                    self._start()
+        if self._queue.qsize() < _QUEUE_SIZE:  # SimpleQueue: a finalizer may come here in the middle of a put
+            self._queue.put(args)
+        else:
             self.dropped += 1
             if self.dropped == 1:
                 logger.warning("spans are written too slowly and some are dropped; said once. Counters stay exact")
 
-    def _work(self, jobs: queue.Queue[tuple[Any, ...] | threading.Event]) -> None:
+    def _work(self, jobs: queue.SimpleQueue[tuple[Any, ...] | threading.Event]) -> None:
         reported = False
         while True:
             job = jobs.get()

@@ -18,6 +18,7 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan
 
 from ._context import NOTHING
+from ._forks import renew_in_children
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -41,9 +42,14 @@ class Ledger:
     request's, for exemplars.
     """
 
-    __slots__ = ("_counts", "_lock", "_times", "_unasked")
+    __slots__ = ("__weakref__", "_counts", "_lock", "_times", "_unasked")
 
     def __init__(self) -> None:
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin anew: in a forked child, whose parent tells what waited."""
         self._lock = threading.Lock()
         self._counts: dict[tuple[Counter, _Names, _Values], tuple[int, SpanContext | None]] = {}
         self._times: deque[tuple[Histogram, _Names, _Values, float, SpanContext | None]] = deque()

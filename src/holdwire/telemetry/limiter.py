@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from ..policy.kind import Category
+from ._forks import renew_in_children
 
 if TYPE_CHECKING:
     from ..events import FailureRecorded
@@ -25,6 +26,8 @@ MAX_ORIGINS: Final = 200
 """How many origins are told apart; all further ones are OTHER."""
 OTHER: Final = "_OTHER"
 
+_DISORDER: Final = 60 * 10**9
+"""Events come out of order by less than this; further back, the clock was set."""
 _SILENT: Final = frozenset({Category.INTENTIONAL, Category.NOT_AN_ERROR})
 
 
@@ -82,13 +85,18 @@ class Limiter:
         refill: How many pass each second after that.
     """
 
-    __slots__ = ("_buckets", "_burst", "_lock", "_origins", "_refill")
+    __slots__ = ("__weakref__", "_buckets", "_burst", "_lock", "_origins", "_refill")
 
     def __init__(self, *, burst: int = BURST, refill: float = REFILL) -> None:
         self._burst = float(burst)
         self._refill = refill / 1e9
         self._buckets: dict[tuple[tuple[str | None, int | None], str, str], _Bucket] = {}
         self._origins = Origins()
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Forget who holds the lock: in a forked child, where that thread is not."""
         self._lock = threading.Lock()
 
     def admit(self, host: str | None, port: int | None, kind: str, phase: str, now: int) -> int | None:
@@ -104,6 +112,8 @@ class Limiter:
                 bucket = self._buckets[key] = _Bucket(self._burst, now)
             elif now > bucket.touched:
                 bucket.tokens = min(bucket.tokens + (now - bucket.touched) * self._refill, self._burst)
+                bucket.touched = now
+            elif now < bucket.touched - _DISORDER:
                 bucket.touched = now
             if bucket.tokens < 1.0:
                 bucket.held += 1

@@ -7,12 +7,15 @@ its last counts are not lost. Not responsible for counting (``http.pool``) or ex
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..events import stats_sources
+from ._forks import renew_in_children
 from .limiter import Origins
 
 if TYPE_CHECKING:
@@ -46,14 +49,21 @@ class Totals:
     """See the module. Safe to use from several threads: metric readers have their own."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.renew()
+        renew_in_children(self)
+        self._ending: deque[StatsSource] = deque()
         self._origins = Origins()
         self._by_name: dict[_Name, OriginTotals] = {}
         self._seen: weakref.WeakKeyDictionary[StatsSource, dict[_Name, _Counts]] = weakref.WeakKeyDictionary()
 
+    def renew(self) -> None:
+        """Forget who holds the lock: in a forked child, where that thread is not."""
+        self._lock = threading.Lock()
+
     def look(self, sources: list[StatsSource]) -> list[OriginTotals]:
         """Take the growth of ``sources`` in and give the totals of every origin ever seen."""
         with self._lock:
+            self._take_ending()
             for total in self._by_name.values():
                 total.open = {}
             for source in sources:
@@ -61,9 +71,21 @@ class Totals:
             return list(self._by_name.values())
 
     def settle(self, source: StatsSource) -> None:
-        """Take the growth of ``source`` in, which is about to end."""
-        with self._lock:
-            self._take(source, count_open=False)
+        """Take the growth of ``source`` in, which is about to end: now, or with the next look.
+
+        Never waits: a finalizer may call this in the very thread that holds the lock.
+        """
+        self._ending.append(source)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_ending()
+            finally:
+                self._lock.release()
+
+    def _take_ending(self) -> None:
+        with contextlib.suppress(IndexError):  # that was all
+            while True:
+                self._take(self._ending.popleft(), count_open=False)
 
     def _take(self, source: StatsSource, *, count_open: bool) -> None:
         entries = _read(source)
