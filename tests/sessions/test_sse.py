@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import holdwire
 from holdwire import ReconnectPolicy
 from holdwire.policy.stream_limit import StreamLimit
-from holdwire.sessions.event_stream import EventParser, ServerSentEvent
+from holdwire.sessions.event_stream import _LINE_END, EventParser, ServerSentEvent
 from holdwire.transports.httpx2 import ResilientTransport as ResilientTransport2
 from tests.sessions.peers import serve
 
@@ -200,6 +200,28 @@ def test_an_event_without_end_is_refused() -> None:
         parser.feed(b"data: 0123456789\n")
     with pytest.raises(holdwire.RemoteProtocolError, match="larger than 100"):
         parser.feed(b"data: 0123456789012345678901\ndata: 01234")
+
+
+def test_an_event_of_empty_lines_without_end_is_refused() -> None:
+    parser = EventParser(max_size=100)
+    parser.feed(b"data\n" * 100)
+    with pytest.raises(holdwire.RemoteProtocolError, match="larger than 100"):
+        parser.feed(b"data\n")
+
+
+def test_a_long_line_in_many_pieces_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_through = 0
+
+    class Counting:
+        def split(self, text: str) -> list[str]:
+            nonlocal looked_through
+            looked_through += len(text)
+            return _LINE_END.split(text)
+
+    monkeypatch.setattr("holdwire.sessions.event_stream._LINE_END", Counting())
+    (event,) = parse(b"data:", *[b"x" * 100] * 1000, b"\n\n")
+    assert len(event.data) == 100_000
+    assert looked_through < 100_010
 
 
 @given(

@@ -7,6 +7,7 @@ dropping what was delivered before.
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import re
 from dataclasses import dataclass
@@ -52,7 +53,9 @@ class EventParser:
     def restart(self) -> None:
         """A new connection: forget the event that was cut; the last id stays."""
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-        self._text = ""
+        self._held = ""
+        self._begun = io.StringIO()
+        """The line that has not ended yet, which is not looked through again."""
         self._event = ""
         self._id = self.last_event_id
         self._own_id = False
@@ -65,14 +68,19 @@ class EventParser:
         Raises:
             RemoteProtocolError: An event is too large.
         """
-        text = self._text + self._decode(data)
-        held = ""
+        text = self._held + self._decode(data)
+        self._held = ""
         if text.endswith("\r"):  # a line feed may follow, and is then part of this line's end
-            text, held = text[:-1], "\r"
-        *lines, rest = _LINE_END.split(text)
-        self._text = rest + held
-        events = [event for line in lines if (event := self._line(line)) is not None]
-        if self._size + len(self._text) > self._max_size:
+            text, self._held = text[:-1], "\r"
+        first, *lines = _LINE_END.split(text)
+        self._begun.write(first)
+        events: list[ServerSentEvent] = []
+        if lines:
+            *lines, rest = self._begun.getvalue(), *lines
+            self._begun = io.StringIO()
+            self._begun.write(rest)
+            events = [event for line in lines if (event := self._line(line)) is not None]
+        if self._size + self._begun.tell() > self._max_size:
             raise RemoteProtocolError(f"a server-sent event is larger than {self._max_size} characters")
         return events
 
@@ -86,7 +94,7 @@ class EventParser:
                 self._event = value
             case "data":
                 self._data.append(value)
-                self._size += len(value)
+                self._size += len(value) + 1
             case "id" if "\0" not in value:
                 self._id = value
                 self._own_id = True
