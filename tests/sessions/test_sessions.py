@@ -19,6 +19,7 @@ import holdwire
 from holdwire import Backoff, Heartbeat, ReconnectPolicy, Session
 from holdwire.events import FailureRecorded, Reconnected
 from holdwire.net.dial import dial
+from holdwire.net.ticker import current_ticker
 from tests.conftest import open_sockets
 from tests.seen import Seen
 from tests.sessions.peers import echo, line_server, serve, silent
@@ -479,6 +480,35 @@ async def test_a_session_is_recycled_at_its_maximum_age_and_the_next_comes_at_on
     assert all(0.15 < age < 0.6 for age in ages), ages
 
 
+async def test_a_host_that_slept_recycles_only_what_became_too_old_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = 0.0
+    ticker = current_ticker()
+
+    def boottime() -> float:
+        return time.monotonic() + slept
+
+    async def sleep_of_the_host(seconds: float) -> None:
+        nonlocal slept
+        slept += seconds
+        ticks = ticker.ticks
+        with anyio.fail_after(5):
+            while ticker.ticks == ticks:  # noqa: ASYNC110 - the ticker tells nobody
+                await anyio.sleep(0.01)
+
+    monkeypatch.setattr("holdwire.net.ticker.PULSE", 0.05)
+    monkeypatch.setattr("holdwire.sessions.session.boottime_clock", boottime)
+    monkeypatch.setattr(ticker, "_boottime", boottime)
+    async with serve(echo) as port:
+        session = await anext(holdwire.sessions(f"tcp://127.0.0.1:{port}", max_age=1000))
+        async with session:
+            session.boundary()
+            await sleep_of_the_host(60)
+            assert not session.recycled
+            assert session.scheduled > time.monotonic() + 500, "nor is it soon"
+            await sleep_of_the_host(2000)
+            assert session.recycled
+
+
 async def test_close_from_another_task_ends_session_and_loop() -> None:
     async with serve(silent) as port:
         sessions = holdwire.sessions(f"tcp://127.0.0.1:{port}")
@@ -487,6 +517,75 @@ async def test_close_from_another_task_ends_session_and_loop() -> None:
             async for session in sessions:
                 async with session:
                     await session.receive()
+
+
+@pytest.mark.parametrize("how", ["close", "drain"])
+async def test_a_session_that_is_logged_in_after_they_were_closed_or_drained_is_not_given_out(how: str) -> None:
+    begun, go = anyio.Event(), anyio.Event()
+
+    async def login(_: Session) -> None:
+        begun.set()
+        await go.wait()
+
+    async def end() -> None:
+        await begun.wait()
+        if how == "close":
+            sessions.close()
+        else:
+            await sessions.drain()
+        go.set()
+
+    async with serve(silent) as port:
+        sessions = holdwire.sessions(f"tcp://127.0.0.1:{port}", on_connect=login)
+        async with anyio.create_task_group() as group:
+            group.start_soon(end)
+            with anyio.fail_after(5):
+                await exhaust(sessions)
+
+
+async def test_a_pause_goes_on_after_a_time_limit_of_the_caller_cut_it_short() -> None:
+    attempts: list[int] = []
+    paused = anyio.Event()
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        attempts.append(state.attempt_number)
+        paused.set()
+        return 60
+
+    sessions = holdwire.sessions(f"tcp://127.0.0.1:{free_port()}", reconnect=ReconnectPolicy(wait=wait))
+    async with anyio.create_task_group() as group:
+        group.start_soon(anext, sessions)
+        with anyio.fail_after(5):
+            await paused.wait()
+        group.cancel_scope.cancel()
+    for _ in range(2):
+        with anyio.move_on_after(0.1):
+            await anext(sessions)
+    assert attempts == [1]
+
+
+async def test_how_a_session_ended_is_known_though_the_wait_for_the_next_one_was_cancelled() -> None:
+    scope = anyio.CancelScope()
+
+    def wait(_: tenacity.RetryCallState) -> float:
+        scope.cancel()
+        return 0.01
+
+    async with serve(sayer(b"a", b"b")) as port:
+        sessions = holdwire.sessions(f"tcp://127.0.0.1:{port}", reconnect=ReconnectPolicy(wait=wait))
+        async with await anext(sessions) as first:
+            while True:
+                await first.receive()
+        with anyio.CancelScope() as at_once:
+            at_once.cancel()
+            await anext(sessions)
+        with scope:
+            await anext(sessions)
+        assert scope.cancelled_caught, "in the pause"
+        async with await anext(sessions) as second:
+            assert second.number == 2
+            assert second.previous is first.failure is not None
+            assert second.down_for == pytest.approx(second.up_since - first.ended_at)
 
 
 async def test_a_session_that_was_not_used_is_closed_when_the_next_one_is_wanted() -> None:

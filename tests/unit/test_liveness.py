@@ -50,6 +50,13 @@ def test_any_byte_ends_a_probe() -> None:
     assert live.check(50.0) is Step.WAIT
 
 
+def test_bytes_from_before_a_probe_are_no_answer_to_it() -> None:
+    live = probing(40.0)
+    assert live.received(5.0) is None  # the kernel gave them long ago, the reader takes them now
+    assert (live.state, live.smoothed_rtt) == (State.PROBING, None)
+    assert live.received(40.2) == pytest.approx(0.2)
+
+
 def test_a_probe_without_answer_is_death_after_a_look() -> None:
     live = probing()
     assert live.check(50.0) is Step.LOOK

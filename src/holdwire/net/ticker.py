@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from .runtime import Runtime, TimerHandle
 
-__all__ = ["WINDOW", "Ticked", "Ticker", "current_ticker"]
+__all__ = ["WINDOW", "Ticked", "Ticker", "boottime_clock", "current_ticker"]
 
 logger = logging.getLogger("holdwire")
 

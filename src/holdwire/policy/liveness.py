@@ -136,7 +136,7 @@ class Liveness:
             The round trip in seconds that they measured, if they did.
         """
         self._last_read = now
-        if self._state is not State.PROBING:
+        if self._state is not State.PROBING or now < self._probed_at:  # what was here before a probe is no answer to it
             return None
         self._state = State.IDLE
         self._suspect = False

@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 
 from ..errors import ClosedError, ConnectionLost
 from ..events import CloseReason
-from ..net.ticker import current_ticker
+from ..net.ticker import boottime_clock, current_ticker
 from ..net.wire import Look
 from ..policy import diagnosis
 from ..policy.kind import Category, Kind
@@ -54,6 +54,8 @@ class Session(Stream):
     """When it had ended, in monotonic seconds."""
     scheduled: float = math.inf
     """For the ticker: when it will be too old."""
+    _too_old_at: float = math.inf
+    """The same in seconds since boot, which go on while the host sleeps."""
     _recycling: str | None = None
     _between = False
     _ended: anyio.Event | None = None
@@ -176,6 +178,7 @@ class Session(Stream):
 
     def age_limit(self, seconds: float) -> None:
         """Recycle it when it is so old."""
+        self._too_old_at = boottime_clock() + seconds
         current_ticker().add(self, time.monotonic() + seconds)
 
     def tick(self, now: float) -> float:  # noqa: ARG002 - the ticker's
@@ -183,7 +186,8 @@ class Session(Stream):
         return math.inf
 
     def suspect(self, now: float) -> float:
-        return now + 1.0
+        left = self._too_old_at - boottime_clock()
+        return now + left if left > 0 else self.tick(now)
 
     # --- for sessions ---
 

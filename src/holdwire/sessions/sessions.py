@@ -12,6 +12,7 @@ exception that says why. Not responsible for what is a hopeless failure (``polic
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from contextvars import copy_context
@@ -102,6 +103,9 @@ class Sessions:
         self._down_since = time.monotonic()
         self._down_since_ns = time.time_ns()
         self._attempts: list[tuple[float, str]] = []
+        self._pause = 0.0
+        """Seconds before the next attempt, which may begin at ``_again_at``: a cancelled pause goes on later."""
+        self._again_at = -math.inf
         self._draining = False
         self._over = False
         self._iterating = ResourceGuard("iterating over")
@@ -131,29 +135,37 @@ class Sessions:
             return session
 
     async def _next(self) -> Session | None:
-        pause = await self._leave()
-        while await self._paused(pause):
+        await self._leave()
+        while await self._paused():
             outcome = await self._attempt()
             if isinstance(outcome, Session):
-                self._give_out(outcome, pause)
+                if self._draining:  # since the attempt began
+                    await outcome.aclose()
+                    break
+                self._give_out(outcome)
                 return outcome
-            pause = self._failed(outcome, pause)
+            self._failed(outcome)
         return None
 
-    async def _paused(self, seconds: float) -> bool:
+    def _pause_for(self, seconds: float) -> None:
+        self._pause, self._again_at = seconds, time.monotonic() + seconds
+
+    async def _paused(self) -> bool:
         """Pause, unless this is the very first attempt; whether an attempt is still wanted."""
         if not self._draining and (self._number or self._attempts):
-            await self._reconnector.pause(seconds)
+            await self._reconnector.pause(max(self._again_at - time.monotonic(), 0.0))
+            self._again_at = -math.inf
         return not self._draining
 
-    async def _leave(self) -> float:
+    async def _leave(self) -> None:
         """Close the session that was given out last, and learn from its end how long to pause."""
-        session, self._present = self._present, None
+        session = self._present
         if session is None:
-            if not self._attempts:  # made long before the loop began, perhaps
+            if not self._number and not self._attempts:  # made long before the loop began, perhaps
                 self._down_since, self._down_since_ns = time.monotonic(), time.time_ns()
-            return 0.0
+            return
         await session.aclose()
+        self._present = None  # cancelled until here, it is judged the next time
         up_for = session.ended_at - session.up_since
         self._down_since = session.ended_at
         self._down_since_ns = time.time_ns() - int((time.monotonic() - session.ended_at) * 1e9)
@@ -169,7 +181,7 @@ class Sessions:
         )
         if stop is not None:
             raise self._stopped(self._error or HoldwireError(str(self._opener.target)), stop)
-        return pause
+        self._pause_for(pause)
 
     async def _attempt(self) -> Session | HoldwireError:
         """Connect, log in, see the first probe answered; or the error of an attempt that may be followed by another."""
@@ -218,31 +230,31 @@ class Sessions:
                 session.abort()
         return outcome
 
-    def _failed(self, error: HoldwireError, pause: float) -> float:
-        """The pause after a failed attempt.
+    def _failed(self, error: HoldwireError) -> None:
+        """Learn from a failed attempt how long to pause.
 
         Raises:
             HoldwireError: ``error``: no attempt follows.
         """
         failure = error.failure
         self._error = error
-        self._attempts.append((pause, "login_refused" if failure is None else str(failure.kind)))
-        following, stop = self._reconnector.attempt_failed(failure, error)
+        self._attempts.append((self._pause, "login_refused" if failure is None else str(failure.kind)))
+        pause, stop = self._reconnector.attempt_failed(failure, error)
         if error.setup is not None:
             tell_setup(error.setup, self._opener.notify, attempt=len(self._attempts), final=stop is not None)
         if stop is not None:
             raise self._stopped(error, stop)
-        return following
+        self._pause_for(pause)
 
     def _stopped(self, error: HoldwireError, reason: str) -> HoldwireError:
         self._tell_reconnected(None, error.failure)
         error.add_note(f"the sessions to {self._opener.target} have stopped: {reason}")
         return error
 
-    def _give_out(self, session: Session, pause: float) -> None:
+    def _give_out(self, session: Session) -> None:
         now = time.monotonic()
         self._number = session.number
-        self._attempts.append((pause, "ok"))
+        self._attempts.append((self._pause, "ok"))
         self._refused.clear()
         self._error = None
         self._reconnector.up()

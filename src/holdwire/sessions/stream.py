@@ -157,8 +157,8 @@ class Stream(ByteStream):
 
     async def _send_rest(self) -> None:
         if self._rest:
-            rest, self._rest = self._rest, b""
-            await self._send_whole(rest)
+            await self._send_whole(self._rest)  # cancelled before any of it has left, it stays
+            self._rest = b""
 
     async def _send_whole(self, item: bytes) -> None:
         wire = self._wire
