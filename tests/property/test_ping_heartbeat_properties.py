@@ -172,3 +172,28 @@ def test_whatever_happens_on_a_connection_its_heartbeat_never_gets_it_sent_away(
         made.run(3000)
         assert not made.sent_away
         assert not made.dead
+
+
+@pytest.mark.parametrize("answering", [True, False])
+def test_a_peer_is_dead_only_if_nothing_came_while_our_own_loop_stood_still(
+    monkeypatch: pytest.MonkeyPatch, *, answering: bool
+) -> None:
+    made = world(monkeypatch, Heartbeat(interval=30, timeout=10))
+    made.answering = answering
+    made.open_stream()
+    made.open_stream()
+    made.reset_stream()
+    (pinged,) = made.pings
+    made.now = pinged + 11  # what arrived meanwhile is read after the timers that are due
+    made.run(1)
+    assert bool(made.dead) is not answering
+
+
+def test_a_dead_peer_is_found_although_every_timer_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world(monkeypatch, Heartbeat(interval=30, timeout=10))
+    made.answering = False
+    made.open_stream()
+    for _ in range(400):
+        made.now += 0.25
+        made.run(0)
+    assert made.dead

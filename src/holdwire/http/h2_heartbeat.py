@@ -38,6 +38,8 @@ TIMEOUT: Final = 20.0
 LATE: Final = 1.0
 """Seconds without an answer after which new streams avoid the connection (OkHttp's rule)."""
 _HISTORY: Final = 5
+_STALL: Final = 0.1
+"""Seconds by which a timer comes late only where the loop ran nothing else either."""
 
 
 class PingOwner(Protocol):
@@ -80,6 +82,7 @@ class PingHeartbeat:
         "_runtime",
         "_sequence",
         "_settings",
+        "_stood_still",
         "_timer",
     )
 
@@ -102,6 +105,7 @@ class PingHeartbeat:
         self._liveness = Liveness(now, interval=None, timeout=TIMEOUT if beat is None else beat.timeout)
         self._timer: TimerHandle | None = None
         self._armed_for = math.inf
+        self._stood_still = False
         self._pinged = 0.0
         self._acked = 0
         self._sequence = 0
@@ -205,6 +209,9 @@ class PingHeartbeat:
         due = self._liveness.due if self._liveness.state is State.PROBING else self._pings.due(streams=streams)
         if due == math.inf or (self._timer is not None and self._armed_for <= due):
             return
+        self._call_at(due)
+
+    def _call_at(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._armed_for = due
@@ -223,6 +230,10 @@ class PingHeartbeat:
         if owner is None:
             return
         now = time.monotonic()
+        self._stood_still = now - self._armed_for > _STALL and not self._stood_still
+        if self._stood_still:  # our loop did: what came meanwhile is read first
+            self._call_at(now + _STALL)
+            return
         streams = owner.active
         if self._liveness.state is State.PROBING:
             if self._liveness.check(now) is Step.LOOK and not self._lives(owner, now):
