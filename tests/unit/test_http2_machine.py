@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import hpack
+import pytest
 from hyperframe.frame import Frame, WindowUpdateFrame
 
 from holdwire.http.connection import Attempt
-from holdwire.http.h2_frames import frame
+from holdwire.http.h2_frames import MAX_NOISE, FrameError, frame
 from holdwire.http.h2_machine import UNREAD_LIMIT, WINDOW, Machine
 from holdwire.http.h2_stream import Http2Stream
 from holdwire.http.messages import Origin, Request
@@ -98,3 +99,12 @@ def test_the_connection_stops_when_very_much_lies_unread() -> None:
     for _, used in streams[0].pieces:
         machine.consumed(streams[0], used)
     assert sum(size for number, size in updates(machine) if number == 0) >= WINDOW // 2
+
+
+def test_a_server_may_give_back_every_window_of_an_upload_at_once_and_no_more() -> None:
+    machine, (stream,) = opened(1)
+    for _ in range(MAX_NOISE):
+        machine.send_data(stream, b"x", ended=False)
+    machine.receive((frame(8, 0, 0, b"\0\0\0\1") + frame(8, 0, stream.id, b"\0\0\0\1")) * MAX_NOISE, 0.5)
+    with pytest.raises(FrameError, match="without progress"):
+        machine.receive(frame(8, 0, 0, b"\0\0\0\1") * (MAX_NOISE + 1), 0.6)

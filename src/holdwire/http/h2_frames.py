@@ -67,12 +67,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 class FrameSplitter:
     """See the module."""
 
-    __slots__ = ("_buffer", "_first", "_noise", "_noise_since")
+    __slots__ = ("_buffer", "_first", "_noise", "_noise_since", "_updates")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._first = True
-        self._noise = 0
+        self._noise = self._updates = 0
         self._noise_since = 0.0
 
     def split(self, data: bytes, now: float) -> Iterator[tuple[int, int, int, bytes]]:
@@ -102,6 +102,8 @@ class FrameSplitter:
                 break
             if kind == DATA and length:
                 self._noise = 0
+            elif kind == WINDOW_UPDATE and self._updates:
+                self._updates -= 1
             else:
                 self._count(now)
             yield (
@@ -116,6 +118,11 @@ class FrameSplitter:
     def progress(self) -> None:
         """Something useful happened: a response began, or we sent data that window updates are for."""
         self._noise = 0
+
+    def sent_data(self) -> None:
+        """We sent DATA: the peer may give back both windows for each frame of it, however late."""
+        self._noise = 0
+        self._updates += 2
 
     def _count(self, now: float) -> None:
         if not self._noise:
