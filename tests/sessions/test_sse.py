@@ -174,6 +174,29 @@ async def test_leaving_the_block_closes_the_stream() -> None:
             await anext(events)
 
 
+@leaks
+async def test_closing_it_from_another_task_ends_the_iteration_at_once(make_client: Callable[[], Any]) -> None:
+    received = anyio.Event()
+
+    async def endless(stream: ByteStream) -> None:
+        await stream.send(HEAD + b"retry: 60000\ndata: a\n\n")
+        await stream.receive()
+
+    async with serve(Events(endless)) as port, make_client() as client:
+        events = holdwire.sse(client, f"http://127.0.0.1:{port}/")
+
+        async def iterate() -> None:
+            async for _ in events:
+                received.set()
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(iterate)
+                await received.wait()
+                await anyio.wait_all_tasks_blocked()
+                await events.aclose()
+
+
 def parse(*chunks: bytes) -> list[ServerSentEvent]:
     parser = EventParser()
     return [event for chunk in chunks for event in parser.feed(chunk)]

@@ -180,6 +180,20 @@ async def test_what_a_hook_raises_goes_into_the_request_and_the_connection_is_no
         assert (await client.get(server.url)).status_code == 200
 
 
+async def test_a_hook_that_raises_once_the_socket_is_connected_leaves_none_open(
+    family: Family, server: ChaosServer
+) -> None:
+    async def hook(name: str, _: dict[str, Any]) -> None:
+        if name == "connection.connect_tcp.complete":
+            raise LookupError(name)
+
+    async with family.client() as client:
+        with pytest.raises(LookupError) as caught:
+            await client.get(server.url, extensions={"trace": hook})
+        await server.until(lambda: server.accepted == 1 and server.connections == 0)
+    assert caught.value.args  # held until here, and the frames with it: nothing was left to the collector
+
+
 async def test_a_hook_that_is_not_async_is_refused(family: Family, server: ChaosServer) -> None:
     def hook(_name: str, _info: dict[str, Any]) -> None:
         """What a sync client takes."""

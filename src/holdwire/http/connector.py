@@ -253,6 +253,7 @@ class Connector:
     async def _dial(self, request: Request, deadline: float | None, steps: list[SetupStep]) -> Dialled:
         origin = request.origin
         name, info = self._dial_info(request)
+        dialled: Dialled | None = None
         try:
             async with Traced(request.trace, name, info) as step:
                 if self._uds is not None:
@@ -279,6 +280,10 @@ class Connector:
                 step.result = dialled.stream
         except (ConnectFailed, DeadlineExceeded) as exc:
             steps.extend(exc.steps)
+            raise
+        except BaseException:  # out of the trace hook: nobody else knows of the stream
+            if dialled is not None:
+                dialled.stream.abort()
             raise
         return dialled
 

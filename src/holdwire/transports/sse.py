@@ -191,6 +191,8 @@ class EventSource:
             return
         with anyio.CancelScope(shield=True):
             await self._close()
+        if self._over:  # closed by another task
+            return
         pause, stop = self._reconnector.session_ended(
             failure,
             up_for=time.monotonic() - self._opened_at,
