@@ -13,8 +13,9 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import PingFrame
 
 import holdwire
+from holdwire.events import CloseReason
 from holdwire.policy.phase import Sent
-from tests.http2.clients import Watch, client_of, misbehaving
+from tests.http2.clients import Watch, client_of, connections_of, misbehaving
 from tests.http2.server import serve
 
 if TYPE_CHECKING:
@@ -260,3 +261,30 @@ async def test_a_connection_that_refused_two_requests_gets_no_third() -> None:
     first, second = server.connections
     assert sorted(request.path for request in first.requests.values()) == ["/one", "/two"]
     assert sorted(request.path for request in second.requests.values()) == ["/one", "/three", "/two"]
+
+
+async def test_a_connection_whose_stream_the_user_closed_gets_no_further_request() -> None:
+    async with serve() as server, client_of() as client:
+        response = await client.get(f"{server.url}/x")
+        await response.extensions["network_stream"].aclose()
+        await server.connections[0].closed.wait()
+        with anyio.fail_after(10):
+            assert (await client.get(f"{server.url}/y")).text == "/y"
+        assert len(connections_of(client)) == 1
+    assert len(server.connections) == 2
+
+
+async def test_a_connection_that_is_told_to_leave_while_it_is_kept_for_a_request_ends_when_none_comes() -> None:
+    async with serve() as server, client_of() as client:
+        await client.get(f"{server.url}/x")
+        (ours,) = connections_of(client)
+        ours.reserve()
+        await server.connections[0].goaway(1)
+        with anyio.fail_after(10):
+            while ours.capacity:  # noqa: ASYNC110 - nothing tells of it
+                await anyio.sleep(0.001)
+        transport: Any = client._transport
+        (pool,) = transport._client.pools
+        pool.give_back(ours)
+        assert ours.close_reason is CloseReason.GOAWAY
+        assert pool.size == 0

@@ -257,3 +257,32 @@ async def test_requests_make_do_with_the_streams_there_are_where_the_server_take
     assert gate.most == {0: 2}
     dials = [event for event in watch.events if isinstance(event, ConnectionSetUp)]
     assert len(dials) <= 1 + 4
+
+
+async def test_a_request_gets_a_connection_whose_first_request_was_cancelled_before_the_servers_settings() -> None:
+    greeting = anyio.Event()
+
+    async def greet(connection: Connection) -> None:
+        await greeting.wait()
+        await connection.settings(streams=100)
+
+    async with serve(greet=greet) as server, client_of() as client, anyio.create_task_group() as group:
+        first = anyio.CancelScope()
+
+        async def give_up() -> None:
+            with first:
+                await client.get(f"{server.url}/x")
+
+        group.start_soon(give_up)
+        with anyio.fail_after(10):
+            while not connections_of(client):  # noqa: ASYNC110 - nothing tells of it yet
+                await anyio.sleep(0.001)
+        group.start_soon(burst, client, server, 2)
+        await anyio.wait_all_tasks_blocked()
+        first.cancel()
+        await anyio.wait_all_tasks_blocked()
+        greeting.set()
+        with anyio.fail_after(10):
+            while len(server.answered) < 2:  # noqa: ASYNC110 - see above
+                await anyio.sleep(0.001)
+    assert len(server.connections) == 1

@@ -20,6 +20,7 @@ from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, RstStrea
 
 import holdwire
 from holdwire.events import FailureRecorded
+from holdwire.http import h2_machine
 from holdwire.policy.kind import Kind
 from holdwire.policy.phase import Sent
 from holdwire.policy.verdict import RetryAction
@@ -311,6 +312,28 @@ async def test_a_response_that_nobody_reads_stops_itself_and_nobody_else() -> No
         (ours,) = connections_of(client)
         assert ours.machine.unread == 0
     assert len(server.connections) == 1
+
+
+async def test_a_response_that_is_closed_unread_makes_room_for_its_siblings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(h2_machine, "UNREAD_LIMIT", 2**20)
+    piece, pieces = b"x" * 2**14, h2_machine.WINDOW // 2**15
+
+    async def pour(connection: Connection, request: Received) -> None:
+        await connection.send(connection.head(request.stream))
+        if request.path == "/large":
+            for number in range(1, pieces + 1):
+                await connection.send(connection.data(request.stream, piece, end=number == pieces))
+        else:
+            await connection.heard(WindowUpdateFrame, 2, stream=0)  # the first one came with the preface
+            await connection.send(connection.data(request.stream, b"end"))
+
+    async with serve(pour) as server, client_of() as client, client.stream("GET", f"{server.url}/x") as sibling:
+        (ours,) = connections_of(client)
+        with anyio.fail_after(20):
+            async with client.stream("GET", f"{server.url}/large"):
+                while ours.machine.unread < pieces * len(piece):  # noqa: ASYNC110 - until all of it has come
+                    await anyio.sleep(0.001)
+            assert await sibling.aread() == b"end"
 
 
 async def test_a_peer_that_reads_nothing_is_a_write_time_out_and_the_request_says_how_much_was_sent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import statistics
 import threading
@@ -223,3 +224,18 @@ async def test_draining_lets_a_response_come_to_its_end_and_closes_the_rest() ->
                 assert len(await response.aread()) == 300_000
             assert idle.transport.snapshot() == []
         await server.until(lambda: server.connections == 0)
+
+
+async def test_draining_waits_for_this_loop_although_another_one_used_the_client_last() -> None:
+    with ChaosServer() as server:
+        server.answer("/large", Answer(body=b"x" * 300_000))
+        async with Idle(server) as idle:
+
+            async def elsewhere() -> None:
+                (await idle.client.get(server.url)).raise_for_status()
+
+            async with idle.client.stream("GET", f"{server.url}/large") as response, anyio.create_task_group() as group:
+                await anyio.to_thread.run_sync(asyncio.run, elsewhere())
+                group.start_soon(idle.transport.drain)
+                await anyio.sleep(0.02)
+                assert len(await response.aread()) == 300_000

@@ -176,6 +176,24 @@ async def test_a_listed_503_waits_as_long_as_it_is_told(server: ChaosServer, see
     assert seen.reasons[-1] == "retry_after_too_long"
 
 
+async def test_draining_lets_a_request_that_pauses_before_its_next_attempt_come_to_its_end(
+    server: ChaosServer, seen: Seen
+) -> None:
+    server.answer("/x", Answer(status=503), Answer())
+    statuses: list[int] = []
+    policy = holdwire.RetryPolicy(statuses={503}, wait=tenacity.wait_fixed(0.3))
+    async with client(server, seen, retry=policy) as http, anyio.create_task_group() as group:
+
+        async def get() -> None:
+            statuses.append((await http.get("/x")).status_code)
+
+        group.start_soon(get)
+        await seen.until(lambda seen: seen.of(RequestRetried))
+        transport: Any = http._transport
+        await transport.drain()
+    assert statuses == [200]
+
+
 async def test_an_endless_body_of_a_discarded_response_costs_half_a_second_at_most(
     server: ChaosServer, seen: Seen
 ) -> None:

@@ -373,6 +373,23 @@ async def test_closing_ends_every_connection_and_wakes_every_waiter() -> None:
         await bench.acquire()
 
 
+async def test_a_request_that_was_handed_a_connection_just_before_the_pool_was_closed_opens_no_other() -> None:
+    bench = Bench(max_connections=1)
+    held = await bench.acquire()
+
+    async def request() -> None:
+        with pytest.raises(ClosedError):
+            await bench.acquire()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await anyio.wait_all_tasks_blocked()
+        held.done()
+        bench.pool.close()
+    assert bench.opened == [held]
+    assert bench.pool.size == 0
+
+
 async def test_draining_waits_for_requests_in_progress() -> None:
     bench = Bench()
     held, idle = await bench.acquire(), await bench.acquire()
@@ -540,6 +557,32 @@ async def test_draining_serves_who_already_waits_and_may_be_asked_for_twice() ->
             held.done()
     assert served == [held], "it waited before the drain began"
     assert bench.pool.size == 0
+
+
+async def test_draining_waits_for_a_request_that_pauses_between_two_attempts() -> None:
+    bench = Bench()
+    first = Attempt(Request(b"GET", A, b"/", []))
+    held = await bench.pool.acquire(first)
+    again: Any = object()
+    over = anyio.Event()
+
+    async def drain() -> None:
+        await bench.pool.drain()
+        over.set()
+
+    with anyio.fail_after(2):
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain)
+            await anyio.wait_all_tasks_blocked()
+            with bench.pool.pausing():
+                held.end(CloseReason.FAILURE, abort=True)
+                await anyio.wait_all_tasks_blocked()
+                assert not over.is_set()
+            await bench.pool.acquire(Attempt(first.request, 2, again))
+            await anyio.wait_all_tasks_blocked()
+            assert not over.is_set()
+            bench.opened[1].done()
+    assert bench.reasons() == [CloseReason.FAILURE, CloseReason.ACLOSE]
 
 
 async def test_a_drain_that_is_given_up_lets_requests_in_again() -> None:

@@ -121,8 +121,8 @@ class HttpClient:
 
     async def drain(self) -> None:
         """Take no more requests, wait for those in progress in this loop, then close everything."""
-        lane = self._lane
-        if lane is not None and lane.runtime.is_current():
+        lane = self._lanes.get(id(current()))  # the last one used may be another loop's
+        if lane is not None:
             await lane.pool.drain()
         await self.aclose()
 

@@ -128,7 +128,8 @@ class Exchange:
                 fresh, delay = again
                 watch.is_answer = False
                 await discard(response)
-            await _pause(request, delay, reconnects=reconnects)
+            with pool.pausing():
+                await _pause(request, delay, reconnects=reconnects)
 
     async def _until(
         self, deadline: float, attempt: Attempt, *, fresh: bool, look: bool

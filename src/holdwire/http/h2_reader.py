@@ -90,7 +90,7 @@ def _receive(connection: Http2Connection, data: bytes) -> bool:
     heartbeat.received(now, data=progress)
     held, connection.held_resets = connection.held_resets, 0
     connection.flush_now()
-    if (held or (terms.settings, terms.limit, terms.leaving, heartbeat.late(now)) != before) and connection.active:
+    if held or (terms.settings, terms.limit, terms.leaving, heartbeat.late(now)) != before:
         connection.offer()
     return inbound.woken > woken + 1
 
@@ -116,7 +116,9 @@ def _failed(connection: Http2Connection, error: HoldwireError) -> None:
     truncated = failure is not None and failure.kind is Kind.UNEXPECTED_EOF
     if truncated and connection.terms.goaway is not None and not connection.unfinished:
         connection.end(CloseReason.GOAWAY)  # it had said goodbye, only not once more in TLS
-    elif not isinstance(error, ClosedError):
+    elif isinstance(error, ClosedError):
+        connection.end(CloseReason.ACLOSE)  # does nothing unless its wire was closed by somebody else
+    else:
         connection.lose(failure)
 
 

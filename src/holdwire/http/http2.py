@@ -143,6 +143,8 @@ class Http2Connection(HttpConnection):
 
     def release(self) -> None:
         self._reserved -= 1
+        if self._is_leaving and not self.active:
+            self.end(self.terms.leaving or CloseReason.MAX_REQUESTS)
 
     def rest(self) -> None:
         self.wire.phase = Phase.IDLE
@@ -298,6 +300,7 @@ class Http2Connection(HttpConnection):
         """The connection can take more, or has nothing left to do."""
         if self.close_reason is not None:
             return
+        self.flush()  # letting go of a stream may have opened the connection's window
         if self._is_leaving and not self.active:
             self.end(self.terms.leaving or CloseReason.MAX_REQUESTS)
         elif self.on_idle is not None:

@@ -18,6 +18,7 @@ and when they are over (``idle``), or for retries (``exchange``).
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections import deque
@@ -26,6 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ..errors import ClosedError, ConnectFailed, DeadlineExceeded, TransportClosed
 from ..events import CloseReason, ConnectionClosed, PoolWaited
@@ -42,7 +44,7 @@ from .origins import CONNECT, CROWDED, Origins, OriginState, OriginStats, Waiter
 from .origins import oldest as oldest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from ..events import Observers
     from ..net.runtime import Runtime, Signal, TimerHandle
@@ -102,6 +104,7 @@ class Pool:
         self._handed: dict[object, Waiter] = {}
         """Connections that were granted, and to whom, until their tasks run."""
         self._count = 0
+        self._pausing = 0
         self._evicting = False
         """Whether room is being made: what becomes free is not for those who wait."""
         self._beyond_limit = anyio.Lock()
@@ -134,7 +137,7 @@ class Pool:
             ClosedError: The pool was closed.
             ConnectFailed, ProxyError: None could be opened.
         """
-        if self._closed or self._drains:
+        if self._closed or (self._drains and attempt.retrier is None):
             raise TransportClosed("the transport was closed; make a new client")
         if self.on_busy is not None:
             self.on_busy()
@@ -213,6 +216,16 @@ class Pool:
                 return connection
         return None
 
+    @contextlib.contextmanager
+    def pausing(self) -> Generator[None]:
+        """A request holds no connection and will ask for another one: a drain waits for it."""
+        self._pausing += 1
+        try:
+            yield
+        finally:
+            self._pausing -= 1
+            self._tell_drains()
+
     def _make_room(self) -> bool:
         """Reserve a place for one more connection, closing the connection that has been idle longest if need be."""
         while self._count >= self._max and self.idle:
@@ -244,7 +257,10 @@ class Pool:
         """A place has become free."""
         self._count -= 1
         self._serve()
-        if not self._count:
+        self._tell_drains()
+
+    def _tell_drains(self) -> None:
+        if not self._count and not self._pausing:
             for signal in self._drains:
                 signal.set()
 
@@ -265,7 +281,7 @@ class Pool:
             self._withdraw(waiter)
             raise
         self._take_over(waiter)
-        if waiter.grant is None:
+        if waiter.grant is None or self._closed:
             self._withdraw(waiter)
         attempt.queued += time.monotonic() - since
         self._notify(
@@ -367,6 +383,8 @@ class Pool:
         """Hand streams of ``connection`` to those who wait for its origin."""
         state.width = connection.width or state.width
         while connection.capacity > 0 and (waiter := take_oldest(state.queue)) is not None:
+            if connection in self.idle:  # it came to rest before it could be shared
+                self.idle.remove(connection, state)
             self._grant(waiter, connection)
         self.call_for_more(state)
 
@@ -586,8 +604,12 @@ class Pool:
         self._drains.append(signal)
         try:
             self.close_idle(CloseReason.ACLOSE)
-            if self._count:
+            while self._count or self._pausing:
                 await signal.wait(None)
+                await checkpoint()  # who lost its connection may have to ask for another one
+                self._drains.remove(signal)
+                signal = self.runtime.signal()
+                self._drains.append(signal)
         finally:
             self._drains.remove(signal)
         self.close()
