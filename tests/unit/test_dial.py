@@ -384,6 +384,11 @@ async def test_a_unix_socket_that_is_not_there_or_that_nobody_serves_is_named(tm
         await dial_unix(path)
 
 
+async def test_a_path_that_is_too_long_for_a_unix_socket_is_a_failure_to_connect() -> None:
+    with pytest.raises(ConnectFailed, match="connect: ENAMETOOLONG"):
+        await dial_unix("/" + "x" * 200)
+
+
 async def test_a_unix_socket_whose_backlog_is_full_is_a_failure_and_no_endless_wait(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as server, contextlib.ExitStack() as waiting:

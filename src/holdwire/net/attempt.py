@@ -100,10 +100,11 @@ class Attempt:
             if bound:
                 call = "bind"
                 sock.bind((local_host, 0))
+            call = "connect"
+            number = sock.connect_ex(target)  # raises for a path that is too long
         except OSError as exc:
-            self.fail(exc.errno or errno.EINVAL, call, bound=bound)
+            self.fail(exc.errno or (errno.ENAMETOOLONG if call == "connect" else errno.EINVAL), call, bound=bound)
             return False
-        number = sock.connect_ex(target)
         if number in _UNDER_WAY and self.family in _INTERNET:
             return False
         if number:
