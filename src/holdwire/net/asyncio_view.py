@@ -5,8 +5,9 @@ reach the protocol as they are (``ConnectionLost`` is a ``ConnectionError``), so
 errors take them for what they are. Flow control is asyncio's: a full buffer pauses the protocol, a paused transport
 does not receive, which also pauses a heartbeat.
 
-Invariants: ``connection_lost`` is called once and last; ``abort`` drops what was not sent; both tasks have ended before
-the stream is closed. asyncio and uvloop only. Not responsible for the stream's heartbeat or reconnecting.
+Invariants: ``connection_lost`` is called once and last; nothing is delivered while paused or after ``close``; ``abort``
+drops what was not sent; both tasks have ended before the stream is closed. asyncio and uvloop only. Not responsible
+for the stream's heartbeat or reconnecting.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ class StreamTransport(asyncio.Transport):
             while True:
                 await self._resumed.wait()
                 data = await self._stream.receive(_LIMIT)
+                await self._resumed.wait()  # paused meanwhile
+                if self._closing:
+                    return
                 if isinstance(self._protocol, asyncio.BufferedProtocol):
                     _feed(self._protocol, data)
                 elif isinstance(self._protocol, asyncio.Protocol):
@@ -69,10 +73,8 @@ class StreamTransport(asyncio.Transport):
                 self.close()
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as exc:
             self._end(None if isinstance(exc, anyio.ClosedResourceError) else exc)
-        except Exception as exc:  # noqa: BLE001 - reported, and the end of this connection alone
-            message = {"message": "a protocol raised", "exception": exc, "transport": self, "protocol": self._protocol}
-            self._loop.call_exception_handler(message)
-            self._end(exc)
+        except Exception as exc:  # noqa: BLE001 - reported
+            self._fail("a protocol raised", exc)
 
     def pause_reading(self) -> None:
         self._resumed.clear()
@@ -116,12 +118,13 @@ class StreamTransport(asyncio.Transport):
                 if self._closing:
                     break
                 if self._eof:
-                    await self._stream.send_eof()
-                    return
+                    await self._stream.send_eof()  # anyio's contract: again, it does nothing
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as exc:
             self._end(None if isinstance(exc, anyio.ClosedResourceError) else exc)
-            return
-        self._end(None)
+        except Exception as exc:  # noqa: BLE001 - reported
+            self._fail("sending failed", exc)
+        else:
+            self._end(None)
 
     def write_eof(self) -> None:
         self._eof = True
@@ -150,13 +153,18 @@ class StreamTransport(asyncio.Transport):
         if not self._closing:
             self._closing = True
             self._written.set()
-            if self._writer.done():  # after write_eof
-                self._end(None)
 
     def abort(self) -> None:
         self._aborted = True
         self._buffer.clear()
         self._end(None)
+
+    def _fail(self, message: str, exc: Exception) -> None:
+        """Report what nobody expected; it ends this connection alone."""
+        self._loop.call_exception_handler(
+            {"message": message, "exception": exc, "transport": self, "protocol": self._protocol}
+        )
+        self._end(exc)
 
     def _end(self, exc: BaseException | None) -> None:
         if self._lost:
