@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+import warnings
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
@@ -16,7 +18,9 @@ from holdwire.net.stream import SocketStream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["clean_runtime", "listener", "reset", "stream_pair", "tcp_pair", "until_blocked"]
+    from holdwire.net.wire import Wire
+
+__all__ = ["clean_runtime", "end_in_fork", "listener", "reset", "stream_pair", "tcp_pair", "until_blocked"]
 
 
 _TURNS = 20
@@ -54,6 +58,24 @@ def reset(sock: socket.socket) -> None:
     """Close with RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def end_in_fork(stream: Wire, how: str) -> None:
+    """Let a forked child call the method ``how`` of its copy of ``stream``, as far as that goes without waiting."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which are other tests'
+        child = os.fork()
+    if child == 0:
+        try:
+            ending = getattr(stream, how)()
+            if ending is not None:
+                ending.send(None)
+        except StopIteration:
+            pass
+        except BaseException:  # noqa: BLE001 - the parent has to know
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.fixture

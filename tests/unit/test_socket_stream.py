@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,8 @@ from holdwire.net.wire import Look
 from holdwire.policy.kind import Kind
 from holdwire.policy.phase import Phase
 from tests.conformance.checks import assert_yields
-from tests.net_helpers import clean_runtime, reset, stream_pair, until_blocked
+from tests.conftest import BACKENDS
+from tests.net_helpers import clean_runtime, end_in_fork, reset, stream_pair, until_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +95,72 @@ class TestClosing:
         stream.close()
         with pytest.raises(ClosedError):
             await stream.read(4)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+    @pytest.mark.parametrize("how", ["close", "abort", "aclose"])
+    async def test_a_forked_child_that_ends_its_copy_leaves_the_parents_connection_alone(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]], how: str
+    ) -> None:
+        stream, peer = stream_pair()
+        got: list[bytes] = []
+
+        async def receive() -> None:
+            got.append(await stream.receive())
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(receive)
+                await until_blocked()
+                end_in_fork(stream, how)
+                peer.send(b"question")
+            await stream.send(b"answer")
+        assert got == [b"question"]
+        assert peer.recv(10) == b"answer"
+
+
+class TestReading:
+    async def test_what_a_short_read_has_left_comes_first_in_whatever_way_it_is_read(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        got = bytearray()
+        peer.send(b"abc")
+        got += await stream.receive(1)
+        peer.send(b"def")
+        stream.read_now(got.extend)
+        got += await stream.receive(1)
+        peer.send(b"ghi")
+        await stream.read_into(got.extend)
+        got += await stream.receive()
+        assert got == b"abcdefghi"
+
+    @pytest.mark.parametrize("anyio_backend", [BACKENDS["asyncio"], BACKENDS["uvloop"]], ids=["asyncio", "uvloop"])
+    async def test_a_time_limit_of_asyncio_that_is_over_at_once_loses_nothing_that_has_come(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+        peer.send(b"precious")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await stream.receive()
+        with anyio.fail_after(5):
+            assert await stream.receive() == b"precious"
+
+    async def test_who_waits_while_a_write_gets_the_reset_gets_it_too_and_no_clean_end(
+        self, stream_pair: Callable[..., tuple[SocketStream, socket.socket]]
+    ) -> None:
+        stream, peer = stream_pair()
+
+        async def receive() -> None:
+            with pytest.raises(ConnectionLost, match="send: ECONNRESET"):
+                await stream.receive()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(receive)
+            await until_blocked()
+            reset(peer)
+            with pytest.raises(ConnectionLost, match="send: ECONNRESET"):
+                stream.write_now(b"x")
 
 
 class TestTimeLimits:

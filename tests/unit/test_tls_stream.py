@@ -5,6 +5,7 @@ end can misbehave record by record: its engine and its socket are at hand.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,15 +22,16 @@ from holdwire.net.wire import Look
 from holdwire.policy.kind import Kind
 from holdwire.testing.certificates import self_signed
 from holdwire.testing.streams import faulty_stream_pair
-from tests.net_helpers import clean_runtime, until_blocked
-from tests.tls_helpers import VERSIONS, Contexts, secure, socket_streams
+from holdwire.tls.stream import TLSStream
+from tests.conftest import BACKENDS
+from tests.net_helpers import clean_runtime, end_in_fork, until_blocked
+from tests.tls_helpers import VERSIONS, Contexts, secure, socket_streams, together
 from tests.tls_peer import can_rekey, renegotiate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdwire.tls.engine import Truncation
-    from holdwire.tls.stream import TLSStream
 
 __all__ = ["clean_runtime"]
 
@@ -178,6 +180,35 @@ class TestCancellation:
         async with anyio.create_task_group() as group:
             group.start_soon(client.finish)
             assert len(await read_all(server)) == accepted
+        end(client, server)
+
+    async def test_an_end_that_was_cancelled_midway_is_said_when_it_is_said_again(self, contexts: Contexts) -> None:
+        client, server = await pair(contexts)
+        for cut_off in (lambda: client.send(bytes(LARGE)), client.send_eof):
+            async with anyio.create_task_group() as group:
+                group.start_soon(cut_off)
+                await until_blocked()
+                group.cancel_scope.cancel()
+        assert client.unsent
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.send_eof)
+                assert len(await read_all(server)) == client.accepted
+        assert server.saw_close_notify
+        end(client, server)
+
+    @pytest.mark.parametrize("anyio_backend", [BACKENDS["asyncio"], BACKENDS["uvloop"]], ids=["asyncio", "uvloop"])
+    async def test_a_time_limit_of_asyncio_that_is_over_at_once_loses_nothing_that_has_come(
+        self, contexts: Contexts
+    ) -> None:
+        client, server = await pair(contexts)
+        server.lower.write_now(ciphertext(server, b"first") + ciphertext(server, b"precious"))
+        assert await client.receive(5) == b"first"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await client.receive()
+        with anyio.fail_after(5):
+            assert await client.receive() == b"precious"
         end(client, server)
 
     async def test_over_a_foreign_stream_a_send_that_is_cancelled_midway_breaks_the_stream(
@@ -370,6 +401,23 @@ class TestTheEnd:
                 await call()
         end(client)
 
+    async def test_who_waits_while_a_send_gets_the_reset_gets_it_too_and_no_accepted_end(
+        self, contexts: Contexts, truncation: Truncation
+    ) -> None:
+        client, server = await pair(contexts, truncation=truncation)
+
+        async def receive() -> None:
+            with pytest.raises(ConnectionLost, match="send: ECONNRESET"):
+                await client.receive()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(receive)
+            await until_blocked()
+            server.abort()
+            with pytest.raises(ConnectionLost, match="send: ECONNRESET"):
+                client.write_now(b"x")
+        end(client)
+
     async def test_the_first_failure_stays_when_the_socket_fails_after_it(self, contexts: Contexts) -> None:
         client, server = await pair(contexts)
         record = ciphertext(server, b"secret")
@@ -519,8 +567,37 @@ class TestClosing:
         assert client.bytes_out == before
         end(server)
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+    @pytest.mark.parametrize("how", ["close", "abort", "aclose"])
+    async def test_a_forked_child_that_ends_its_copy_leaves_the_parents_connection_alone(
+        self, contexts: Contexts, how: str
+    ) -> None:
+        client, server = await pair(contexts)
+        end_in_fork(client, how)
+        with anyio.fail_after(5):
+            for sender, receiver in ((client, server), (server, client)):
+                await sender.send(b"x")
+                assert await receiver.receive() == b"x"
+        end(client, server)
+
 
 class TestReceiving:
+    async def test_tls_that_begins_right_behind_a_header_is_not_overlooked(self, contexts: Contexts) -> None:
+        near, far = socket_streams()
+        await near.send(b"PROXY\r\n")
+
+        async def client() -> TLSStream:
+            return await TLSStream.connect(near, context=contexts.client, server_hostname="localhost")
+
+        async def server() -> TLSStream:
+            while near.bytes_out == 7:  # the handshake has begun, and is read with the header
+                await checkpoint()
+            assert await far.receive(7) == b"PROXY\r\n"
+            return await TLSStream.connect(far, context=contexts.server, server_hostname=None, server_side=True)
+
+        with anyio.fail_after(10):
+            end(*await together(client, server))
+
     @pytest.mark.parametrize("wrong", [0, -1])
     async def test_a_size_below_one_is_refused(self, contexts: Contexts, wrong: int) -> None:
         client, server = await pair(contexts)

@@ -107,14 +107,22 @@ class SocketStream(Wire):
     def _keep(self, view: memoryview) -> None:
         self._carry += bytes(view)
 
-    async def read_into(self, sink: Callable[[memoryview], object], timeout: float | None = None) -> int:
-        """As ``read``, but hands what came (up to 256 KiB) to ``sink`` in the step in which it leaves the kernel."""
+    def _foregone(self, sink: Callable[[memoryview], object]) -> int:
+        """What comes before anything new: what a read has left, what there is after a failure, the end."""
+        if self._carry:
+            data, self._carry = self._carry, b""
+            sink(memoryview(data))
+            return len(data)
         if self.failure is not None:
             return self._drain_after_failure(sink)
         if self._eof:
             return 0
-        if self._closed:
-            raise ClosedError(CLOSED_MESSAGE)
+        raise ClosedError(CLOSED_MESSAGE)
+
+    async def read_into(self, sink: Callable[[memoryview], object], timeout: float | None = None) -> int:
+        """As ``read``, but hands what came (up to 256 KiB) to ``sink`` in the step in which it leaves the kernel."""
+        if self._carry or self._eof or self._closed or self.failure is not None:
+            return self._foregone(sink)
         try:
             count = await self._channel.receive(sink, timeout, eager=self._eager)
         except ClosedResourceError:
@@ -130,7 +138,7 @@ class SocketStream(Wire):
             self._settle(self._channel.late)
             raise
         self._took(count)
-        return count
+        return count or self._foregone(sink)  # another task's write may have had the error: this end is its echo
 
     def _settle(self, late: int | BaseException | None) -> None:
         """A read was cancelled after its outcome had come: keep it, for the kernel tells it once."""
@@ -146,12 +154,8 @@ class SocketStream(Wire):
             ConnectionLost: The connection failed.
             ClosedError: The wire was closed by its owner.
         """
-        if self.failure is not None:
-            return self._drain_after_failure(sink)
-        if self._eof:
-            return 0
-        if self._closed:
-            raise ClosedError(CLOSED_MESSAGE)
+        if self._carry or self._eof or self._closed or self.failure is not None:
+            return self._foregone(sink)
         buffer = self.runtime.buffer
         try:
             count = self._sock.recv_into(buffer)
@@ -386,6 +390,9 @@ class SocketStream(Wire):
     def close(self) -> None:
         if self._closed:
             return
+        if not self.runtime.same_process:  # the connection, and the loop's epoll, are the parent's
+            self.drop()
+            return
         self._closed = True
         self._carry = b""
         self._channel.detach()
@@ -417,6 +424,9 @@ class SocketStream(Wire):
 
     def abort(self) -> None:
         if self._closed:
+            return
+        if not self.runtime.same_process:
+            self.drop()
             return
         self._closed = True
         self._carry = b""

@@ -73,6 +73,8 @@ class Wire(ByteStream):
     peer_port: int | None = None
     flight: Flight
     """What happened here last."""
+    _carry: bytes
+    """What was read and not handed out."""
     requests: int
     """Exchanges completed before the present one; kept by the owner."""
 
@@ -219,7 +221,12 @@ class Wire(ByteStream):
                 self._check_in_use()  # a failure that came of our own close is none of the caller's
                 raise
             if self.wait_count == waits:  # bytes are in hand: no cancellation may lose them
-                await cancel_shielded_checkpoint()
+                try:
+                    await cancel_shielded_checkpoint()
+                except BaseException:  # asyncio's own ``cancel`` goes through anyio's shields
+                    if not self.closed:
+                        self._carry = data + self._carry
+                    raise
             if not data:
                 raise EndOfStream
             return data

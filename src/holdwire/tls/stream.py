@@ -105,6 +105,8 @@ class TLSStream(Wire):
         self._failure: Failure | None = None
         """What the engine has failed with."""
         self._finished = False
+        self._end_said = False
+        """Whether ``finish`` has come to its end: cancelled midway, it is to be called again."""
         self._closed = False
 
     @classmethod
@@ -368,7 +370,7 @@ class TLSStream(Wire):
     async def finish(self) -> None:
         if self._closed or self.failure is not None:
             raise self._ended()
-        if self._finished:
+        if self._end_said:
             return
         self._finished = True
         self._keep_input()
@@ -380,6 +382,7 @@ class TLSStream(Wire):
                 self._keep_input()
         await self._outbox.flush(None)
         await self.lower.finish()
+        self._end_said = True
 
     def _keep_input(self) -> None:
         """Decrypt what is here: OpenSSL loses what is unread when we say that we end."""
@@ -488,6 +491,9 @@ class TLSStream(Wire):
     def close(self) -> None:
         if self._closed:
             return
+        if not self.runtime.same_process:  # the connection is the parent's
+            self.drop()
+            return
         self._closed = True
         if self._outbox.busy or self.unsent:
             self._outbox.discard()
@@ -510,7 +516,7 @@ class TLSStream(Wire):
 
     async def aclose(self) -> None:
         self._disuse()
-        if self._closed or self._outbox.busy or self.unsent:
+        if self._closed or self._outbox.busy or self.unsent or not self.runtime.same_process:
             self.close()
             await checkpoint()
             return
