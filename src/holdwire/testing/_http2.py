@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
+import hpack
 
 from ._faulty_frames import Exchange, FaultyFrames
 from ._frames import PREFACE, Flag, Frame, FrameCutter, Kind, goaway, ping, rst_stream
@@ -57,8 +58,6 @@ class Http2Talk:
     """See the module."""
 
     def __init__(self, connection: Connection, server: ChaosServer) -> None:
-        import hpack  # noqa: PLC0415 - of an extra
-
         self._connection = connection
         self._faulty = connection.faulty
         self._server = server
@@ -189,8 +188,6 @@ class Http2Talk:
         return await self._faulty.arrived_of(exchange.number, start, data)
 
     def _decode(self, block: bytes) -> list[tuple[str, str]]:
-        import hpack  # noqa: PLC0415 - of an extra
-
         try:
             return [(str(name), str(value)) for name, value in self._decoder.decode(block)]
         except hpack.HPACKError as error:
