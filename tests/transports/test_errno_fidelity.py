@@ -117,15 +117,15 @@ ROWS: dict[str, Row] = {
     ),
     "broken pipe in an upload": Row(
         kind=Kind.BROKEN_PIPE, errno="EPIPE", syscall="send", phase=Phase.REQUEST_BODY,
-        raises=httpx.ReadError, calls="send()#3 errno=EPIPE", body=LARGE,
+        raises=httpx.ReadError, calls="send() short=100000; send()#3 errno=EPIPE", body=LARGE,
     ),
     "a host that becomes unreachable under an upload": Row(
         kind=Kind.HOST_UNREACHABLE, errno="EHOSTUNREACH", syscall="send", phase=Phase.REQUEST_BODY,
-        raises=httpx.ReadError, calls="send()#3 errno=EHOSTUNREACH", body=LARGE,
+        raises=httpx.ReadError, calls="send() short=100000; send()#3 errno=EHOSTUNREACH", body=LARGE,
     ),
     "a descriptor closed under us in an upload": Row(
         kind=Kind.BAD_FILE_DESCRIPTOR, errno="EBADF", syscall="send", phase=Phase.REQUEST_BODY,
-        raises=httpx.ReadError, calls="send()#3 errno=EBADF", body=LARGE,
+        raises=httpx.ReadError, calls="send() short=100000; send()#3 errno=EBADF", body=LARGE,
     ),
     "reset in an upload": Row(
         kind=Kind.CONNECTION_RESET, errno="ECONNRESET", phase=Phase.REQUEST_BODY,
