@@ -264,6 +264,28 @@ async def test_a_window_that_stays_closed_is_a_write_time_out_that_says_so_and_s
     assert len(server.connections) == 1
 
 
+async def test_a_closed_window_is_a_write_time_out_also_while_others_upload_on_the_connection() -> None:
+    async def handle(connection: Connection, request: Received) -> None:
+        if request.body:
+            await connection.open_window(0, len(request.body))
+        await connection.answer(request)
+
+    async with serve(handle, settings={"window": 100}) as server, client_of() as client:
+        await client.get(f"{server.url}/first")
+        server.connections[0].gives_windows = False
+
+        async def upload_again_and_again() -> None:
+            while True:
+                await client.post(f"{server.url}/other", content=b"x" * 50)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(upload_again_and_again)
+            with anyio.fail_after(5), pytest.raises(httpx.WriteTimeout, match="its HTTP/2 window stayed closed"):
+                await client.post(f"{server.url}/x", content=b"x" * 1000, timeout=httpx.Timeout(20, write=0.3))
+            group.cancel_scope.cancel()
+    assert len(server.connections) == 1
+
+
 async def test_an_upload_goes_on_when_the_window_opens_also_by_settings() -> None:
     async def late(connection: Connection) -> None:
         await connection.settings(streams=100, window=0)

@@ -101,6 +101,17 @@ def test_the_connection_stops_when_very_much_lies_unread() -> None:
     assert sum(size for number, size in updates(machine) if number == 0) >= WINDOW // 2
 
 
+def test_a_server_may_give_back_both_windows_for_each_little_piece_it_reads_of_an_upload() -> None:
+    machine, (stream,) = opened(1)
+    machine.receive(frame(8, 0, 0, (2**20).to_bytes(4, "big")) + frame(8, 0, stream.id, (2**20).to_bytes(4, "big")), 0)
+    for _ in range(50):
+        machine.send_data(stream, b"x" * 16_384, ended=False)
+    piece = (512).to_bytes(4, "big")
+    machine.receive((frame(8, 0, 0, piece) + frame(8, 0, stream.id, piece)) * (50 * 16_384 // 512), 0.5)
+    with pytest.raises(FrameError, match="without progress"):
+        machine.receive(frame(8, 0, 0, piece) * (MAX_NOISE + 200), 0.6)
+
+
 def test_a_server_may_give_back_every_window_of_an_upload_at_once_and_no_more() -> None:
     machine, (stream,) = opened(1)
     for _ in range(MAX_NOISE):

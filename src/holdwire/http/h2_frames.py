@@ -48,6 +48,8 @@ MAX_FRAME: Final = 16_384
 MAX_NOISE: Final = 1_000
 """Frames without progress that are taken within ``NOISE_SECONDS``."""
 NOISE_SECONDS: Final = 10.0
+_PIECE: Final = 512
+"""Bytes that a server may read of a body at a time: some give the windows back after each."""
 _HEAD: Final = 9
 
 
@@ -119,10 +121,10 @@ class FrameSplitter:
         """Something useful happened: a response began, or we sent data that window updates are for."""
         self._noise = 0
 
-    def sent_data(self) -> None:
-        """We sent DATA: the peer may give back both windows for each frame of it, however late."""
+    def sent_data(self, size: int) -> None:
+        """We sent DATA: the peer may give back both windows for each frame of it or each piece read, however late."""
         self._noise = 0
-        self._updates += 2
+        self._updates += 2 + 2 * size // _PIECE
 
     def _count(self, now: float) -> None:
         if not self._noise:

@@ -162,7 +162,7 @@ class Machine:
         self._send_window -= size
         stream.send_window -= size
         self._put(frame(DATA, END_STREAM if ended else 0, stream.id, data))
-        self._splitter.sent_data()
+        self._splitter.sent_data(size)
 
     def reset(self, stream: Http2Stream, code: int) -> None:
         """Have RST_STREAM sent."""

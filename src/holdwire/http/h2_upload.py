@@ -121,7 +121,8 @@ class Uploader:
         deadline = None if timeout is None else time.monotonic() + timeout
         self._waiting.add(stream)
         try:
-            while not stream.answered and self._outbox.taken == taken:
+            # what the kernel takes of others' bytes opens no window
+            while not stream.answered and (window_closed or self._outbox.taken == taken):
                 left = None if deadline is None else deadline - time.monotonic()
                 if (left is not None and left <= 0) or not await stream.changed(self._runtime, left):
                     where = "its HTTP/2 window stayed closed" if window_closed else "the kernel took no more bytes"
@@ -130,7 +131,7 @@ class Uploader:
                         f"{timeout} s: {where} (phase {stream.phase})"
                     )
                     raise DeadlineExceeded(message, limit="write")
-                if self._machine.room(stream) > 0 and not self._outbox.busy:
+                if self._machine.room(stream) > 0 and (window_closed or not self._outbox.busy):
                     return
         finally:
             self._waiting.discard(stream)
