@@ -110,6 +110,8 @@ class ConnectFailed(HoldwireError, ConnectionError):
         self.failures = failures or ((failure,) if failure is not None else ())
         self.address_left = False
         """Whether the host has an address that was not tried."""
+        self.session_refused = False
+        """Whether the peer ended a TLS handshake that offered a session: one without it may do better."""
 
 
 class ConnectionLost(HoldwireError, ConnectionError, anyio.BrokenResourceError):

@@ -11,6 +11,8 @@ import pytest
 import trustme
 
 from holdwire.errors import ConnectFailed, ConnectionLost, DeadlineExceeded, LocalProtocolError
+from holdwire.policy import diagnosis
+from holdwire.policy.failure import TlsDetail
 from holdwire.policy.kind import Kind
 from holdwire.policy.phase import Phase
 from holdwire.testing.certificates import self_signed
@@ -95,16 +97,26 @@ class TestSessions:
         cache.keep(key, kept[0])
         for _ in range(20):  # an unlucky path: in between it is resumed
             for _ in range(5):
-                cache.fail(key)  # on several connections at once
+                cache.fail(key, None)  # on several connections at once
             assert cache.get(key) is None, "the next one is to succeed"
             assert cache.keeper(key, offered=False, resumed=False) is None, "reading one anew loses memory"
             assert cache.get(key) is kept[0]
             assert cache.keeper(key, offered=True, resumed=True) is None
         keepers: list[object] = []
         for _ in range(2):
-            cache.fail(key)
+            cache.fail(key, None)
             keepers.append(cache.keeper(key, offered=False, resumed=False))
         assert keepers[1] is not None, "failed twice: it is gone, and a new one is taken"
+        assert cache.get(key) is None
+
+    async def test_a_session_that_the_peer_answered_by_an_alert_is_dropped(self, contexts: Contexts) -> None:
+        kept: list[ssl.SSLSession] = []
+        await exchanged(contexts, session=None, keep=kept.append)
+        cache = SessionCache()
+        key = cache.key(contexts.client, "localhost")
+        cache.keep(key, kept[0])
+        cache.fail(key, diagnosis.from_tls(phase=Phase.TLS_HANDSHAKE, facts={}, tls=TlsDetail(alert=40)))
+        assert cache.keeper(key, offered=False, resumed=False) is not None
         assert cache.get(key) is None
 
     async def test_a_session_of_another_context_is_not_used_and_does_no_harm(

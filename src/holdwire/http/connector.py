@@ -146,14 +146,27 @@ class Connector:
         return connection
 
     async def _open(self, request: Request, deadline: float | None, steps: list[SetupStep]) -> Wire:
-        """Dial, go through the proxy, and secure what has to be."""
+        """Dial, go through the proxy, and secure what has to be; once more if it was a TLS session that the peer hated.
+
+        Nothing of the request has left, and what a certificate has to be is the same: so nothing is risked.
+        """
+        try:
+            return await self._reach(request, deadline, steps)
+        except ConnectFailed as exc:
+            if not exc.session_refused:
+                raise
+        return await self._reach(request, deadline, steps, resume=False)
+
+    async def _reach(
+        self, request: Request, deadline: float | None, steps: list[SetupStep], *, resume: bool = True
+    ) -> Wire:
         origin = request.origin
         proxy = self._proxy
         dialled = await self._dial(request, deadline, steps)
         steps.extend(dialled.steps)
         wire: Wire = dialled.stream
         if proxy is not None:
-            wire = await self._pass_proxy(proxy, wire, request, deadline, steps)
+            wire = await self._pass_proxy(proxy, wire, request, deadline, steps, resume=resume)
         if not origin.secure:
             return wire
         try:
@@ -167,13 +180,21 @@ class Connector:
                 prefix="connection" if proxy is None else "socks" if proxy.is_socks else "proxy",
                 deadline=deadline,
                 steps=steps,
+                resume=resume,
             )
         except ConnectFailed as exc:
             exc.address_left = proxy is None and dialled.address_left
             raise
 
     async def _pass_proxy(
-        self, proxy: Proxy, wire: Wire, request: Request, deadline: float | None, steps: list[SetupStep]
+        self,
+        proxy: Proxy,
+        wire: Wire,
+        request: Request,
+        deadline: float | None,
+        steps: list[SetupStep],
+        *,
+        resume: bool,
     ) -> Wire:
         """What ``proxy`` makes of the connection to it: TLS with the proxy itself, then a tunnel if one is needed."""
         if proxy.tls_context is not None:
@@ -187,6 +208,7 @@ class Connector:
                 prefix="connection",
                 deadline=deadline,
                 steps=steps,
+                resume=resume,
             )
         if proxy.forwards(request.origin):
             return wire
@@ -215,10 +237,11 @@ class Connector:
         prefix: str,
         deadline: float | None,
         steps: list[SetupStep],
+        resume: bool,
     ) -> Wire:
         """TLS over ``wire``; ``phase`` says whether it is the origin at its other end, or the proxy."""
         key = self._sessions.key(context, name, proxy=None if self._proxy is None else self._proxy.name)
-        session = self._sessions.get(key)
+        session = self._sessions.get(key) if resume else None
         began = time.time_ns()
         info = {"ssl_context": context, "server_hostname": name, "timeout": request.timeouts.connect}
         try:
@@ -234,7 +257,7 @@ class Connector:
                 step.result = secured
         except HoldwireError as exc:
             if session is not None:
-                self._sessions.fail(key)
+                self._sessions.fail(key, exc.failure)
             error = _of_the_proxy(exc) if phase is Phase.PROXY else exc
             if exc.failure is not None and (self._proxy is None or phase is Phase.PROXY):
                 self._memory.failed(wire.peer or "", time.monotonic())  # through a tunnel it is not the address's fault
@@ -334,7 +357,9 @@ def _of_the_proxy(exc: HoldwireError) -> HoldwireError:
     failure = exc.failure.evolve(phase=Phase.PROXY, detail="in the TLS handshake with the proxy itself")
     if isinstance(exc, DeadlineExceeded):
         return DeadlineExceeded(limit="connect", failure=failure)
-    return ConnectFailed(failure=failure)
+    error = ConnectFailed(failure=failure)
+    error.session_refused = isinstance(exc, ConnectFailed) and exc.session_refused
+    return error
 
 
 def _step(phase: Phase, began: int, wire: Wire, *, failure: HoldwireError | None = None) -> SetupStep:

@@ -104,6 +104,11 @@ class Failure:
         return self.syscall is not None
 
     @property
+    def ended_by_peer(self) -> bool:
+        """Whether the peer ended it: by an alert, an end of file or a reset."""
+        return self.kind is Kind.TLS_ALERT_RECEIVED or self.category is Category.PEER_CLOSED
+
+    @property
     def endpoint(self) -> str:
         """The peer as a person would write it: ``host:port (address)``, ``host:port through the proxy ...``."""
         name = f"{self.host}:{self.port}" if self.port is not None else (self.host or "")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import NoneType
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
-from ..errors import DeadlineExceeded, HoldwireError
+from ..errors import ConnectFailed, DeadlineExceeded, HoldwireError
 from ..events import ConnectionSetUp, FailureRecorded, Observers, SetupStep
 from ..net.dial import AddressMemory, dial, dial_unix
 from ..policy.checks import check_flag, check_type
@@ -141,7 +141,12 @@ class Opener:
         context = copy_context()
         steps: list[SetupStep] = []
         try:
-            wire = await self._connect(deadline, steps, timeout)
+            try:
+                wire = await self._connect(deadline, steps, timeout, resume=self._resume)
+            except ConnectFailed as exc:
+                if not exc.session_refused:
+                    raise
+                wire = await self._connect(deadline, steps, timeout, resume=False)
         except HoldwireError as exc:
             exc.setup = self._told(began, steps, context, failure=exc)
             if exc.failure is not None:
@@ -152,7 +157,7 @@ class Opener:
         return wire
 
     async def _connect(
-        self, deadline: float | None, steps: list[SetupStep], timeout: float | None
+        self, deadline: float | None, steps: list[SetupStep], timeout: float | None, *, resume: bool
     ) -> SocketStream | TLSStream:
         try:
             dialled = await self._dial(deadline)
@@ -165,9 +170,10 @@ class Opener:
         steps.extend(dialled.steps)
         wire: SocketStream | TLSStream = dialled.stream
         if self._proxy is not None:
-            wire = await self._pass(self._proxy, wire, deadline, steps)
+            wire = await self._pass(self._proxy, wire, deadline, steps, resume=resume)
         if self._context is not None:
-            wire = await self._secure(wire, self._context, self._name, Phase.TLS_HANDSHAKE, deadline, steps)
+            phase = Phase.TLS_HANDSHAKE
+            wire = await self._secure(wire, self._context, self._name, phase, deadline, steps, resume=resume)
         return wire
 
     async def _dial(self, deadline: float | None) -> Dialled:
@@ -187,11 +193,17 @@ class Opener:
         )
 
     async def _pass(
-        self, proxy: Passage, wire: SocketStream | TLSStream, deadline: float | None, steps: list[SetupStep]
+        self,
+        proxy: Passage,
+        wire: SocketStream | TLSStream,
+        deadline: float | None,
+        steps: list[SetupStep],
+        *,
+        resume: bool,
     ) -> SocketStream | TLSStream:
         """Through the proxy at the other end of ``wire``."""
         if proxy.tls is not None:
-            wire = await self._secure(wire, proxy.tls, proxy.host, Phase.PROXY, deadline, steps)
+            wire = await self._secure(wire, proxy.tls, proxy.host, Phase.PROXY, deadline, steps, resume=resume)
         try:
             with _Step(wire, Phase.PROXY, steps):
                 await proxy.open(wire, self.target.host, self.target.port, deadline)
@@ -209,10 +221,12 @@ class Opener:
         phase: Phase,
         deadline: float | None,
         steps: list[SetupStep],
+        *,
+        resume: bool,
     ) -> TLSStream:
         """TLS over ``wire``; ``phase`` says whether the proxy is at its other end, or the server."""
         key = _tls_sessions.key(context, name, proxy=None if self._proxy is None else self._proxy.name)
-        session = _tls_sessions.get(key) if self._resume else None
+        session = _tls_sessions.get(key) if resume else None
         try:
             with _Step(wire, phase, steps):
                 secured = await TLSStream.connect(
@@ -225,7 +239,7 @@ class Opener:
                 )
         except HoldwireError as exc:
             if session is not None:
-                _tls_sessions.fail(key)
+                _tls_sessions.fail(key, exc.failure)
             if exc.failure is not None and wire.peer is not None:
                 self._memory.failed(wire.peer, time.monotonic())
             raise

@@ -6,10 +6,12 @@ the entry exists.
 
 CPython (3.11 to 3.13) loses some kilobytes with each session that is read from a connection, and reading takes as long
 as a good part of a handshake. So a session is taken after a full handshake only, and offered until the server refuses
-it. One whose handshake failed is set aside for a connection and offered once more: mostly it was the path that failed,
-and a new session would lose memory each time. That gives up single use of tickets (RFC 8446, C.4): who watches the
-network can link connections that share one. A server that keeps refusing is given peace. Not responsible for when a
-session is taken (``stream``: after the first application data, because TLS 1.3 sends its tickets after the handshake).
+it. A handshake that the peer ended is tried once more without it, by whoever connects. A session whose handshake met
+an alert is dropped; after any other failure it is set aside for a connection and offered once more: mostly it was the
+path that failed, and a new session would lose memory each time. That gives up single use of tickets (RFC 8446, C.4):
+who watches the network can link connections that share one. A server that keeps refusing is given peace. Not
+responsible for when a session is taken (``stream``: after the first application data, because TLS 1.3 sends its tickets
+after the handshake).
 """
 
 from __future__ import annotations
@@ -17,9 +19,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ..policy.kind import Kind
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Hashable
+
+    from ..policy.failure import Failure
 
 __all__ = ["SessionCache", "SessionKey"]
 
@@ -98,12 +104,15 @@ class SessionCache:
             dropped, _ = self._entries.popitem(last=False)
             self._doubted.discard(dropped)
 
-    def fail(self, key: SessionKey) -> None:
-        """A handshake that offered the session of ``key`` has failed: set it aside, the second time drop it."""
+    def fail(self, key: SessionKey, failure: Failure | None) -> None:
+        """A handshake that offered the session of ``key`` has failed: set it aside; the second time, or after an alert
+        of the peer, drop it.
+        """
         session = self._entries.get(key)
         if session is None:
             return  # it was offered on several at once, and another one was first
-        if key not in self._doubted:
+        alerted = failure is not None and failure.kind is Kind.TLS_ALERT_RECEIVED
+        if key not in self._doubted and not alerted:
             self._aside[key] = session
             if len(self._aside) > self._size:
                 self._aside.popitem(last=False)

@@ -157,7 +157,9 @@ class TLSStream(Wire):
             await self._shake_hands(deadline)
         except ConnectionLost as lost:
             wire.abort()
-            raise ConnectFailed(failure=lost.failure) from lost.__cause__
+            failed = ConnectFailed(failure=lost.failure)
+            failed.session_refused = session is not None and lost.failure is not None and lost.failure.ended_by_peer
+            raise failed from lost.__cause__
         except DeadlineExceeded:
             failure = diagnosis.local(Kind.LOCAL_TIMEOUT, phase=wire.phase, facts=wire.facts())
             wire.abort()
