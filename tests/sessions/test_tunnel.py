@@ -57,6 +57,28 @@ async def test_a_proxy_that_refuses_is_named_and_one_that_is_busy_is_tried_again
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize("kind", ["http", "https"])
+async def test_a_server_that_speaks_first_is_heard_although_its_greeting_comes_with_the_proxys_answer(
+    kind: str,
+) -> None:
+    identity = self_signed("127.0.0.1")
+    with StubProxy(context=identity.server_context() if kind == "https" else None) as proxy:
+        proxy.script.append("200 Connection established")  # with what follows in the same write
+        tunnel = holdwire.Tunnel(proxy.url, tls=identity.client_context() if kind == "https" else None)
+        async with holdwire.connect("tcp://imap.example:143", proxy=tunnel) as stream:
+            assert await stream.receive() == b"nope"
+
+
+async def test_a_proxy_is_asked_for_a_name_with_umlauts_as_the_internet_spells_it() -> None:
+    with StubProxy() as proxy:
+        proxy.script.append("502 Bad Gateway")
+        with pytest.raises(holdwire.ProxyError, match="502 Bad Gateway"):
+            await holdwire.connect("tcp://b\u00fccher.example:143", proxy=holdwire.Tunnel(proxy.url))
+        assert proxy.heads[0].startswith(b"CONNECT xn--bcher-kva.example:143 HTTP/1.1\r\n")
+        with pytest.raises(holdwire.LocalProtocolError, match="not a valid host name"):
+            await holdwire.connect("tcp://b\u00fc..cher:143", proxy=holdwire.Tunnel(proxy.url))
+
+
 def test_what_is_no_proxy_is_refused_without_its_password() -> None:
     for url in ("ftp://me:secret@proxy:1", "http://me:secret@", "http://me:secret@proxy:1/path", "secret"):
         with pytest.raises(ValueError, match="scheme://host:port") as raised:

@@ -209,6 +209,16 @@ async def test_a_tunnel_that_fails_once_is_opened_again(
 
 
 @one_family
+async def test_bytes_in_a_tunnel_before_its_tls_began_are_refused(family: Family, tls_server: ChaosServer) -> None:
+    with make_proxy("http") as proxy:
+        proxy.script.append("200 Connection established")  # with what follows in the same write
+        async with through(family, proxy, tls_server) as client:
+            with pytest.raises(family.http.ProxyError, match="before anybody asked"):
+                await client.get(tls_server.url)
+    assert tls_server.ledger.count("/") == 0
+
+
+@one_family
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_proxy_that_never_answers_is_a_connect_time_out(
     family: Family, tls_server: ChaosServer, kind: str

@@ -163,6 +163,14 @@ def test_2xx_to_connect_ends_after_the_head_whatever_its_headers_say(step: int |
     assert whole.leftover == b"hello"
 
 
+@pytest.mark.parametrize("step", [None, 1])
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\n\n", b"HTTP/1.1 200 OK\r\nVia: x\n\r\n"])
+def test_an_answer_to_connect_may_end_its_lines_without_cr_as_any_other(head: bytes, step: int | None) -> None:
+    reader, _ = read(head, method=b"CONNECT", step=step)
+    assert reader.upgraded
+    assert read(head + b"hello", method=b"CONNECT")[0].leftover == b"hello"
+
+
 def test_a_refused_connect_is_a_response_with_a_body() -> None:
     reader, body = read(b"HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno", method=b"CONNECT")
     assert (reader.status, body, reader.upgraded) == (407, b"no", False)

@@ -45,6 +45,7 @@ _SHORT: Final = 128
 _PRIVATE: Final = frozenset({b"set-cookie", b"set-cookie2", b"authentication-info", b"proxy-authentication-info"})
 _NAME: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
 _STATUS_LINE: Final = b"HTTP/"
+_BLANK_LINE: Final = re.compile(rb"\n\r?\n").search
 _KEEP_ALIVE: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
 
 
@@ -180,14 +181,14 @@ class ResponseReader:
     def _feed_connect(self, data: bytes) -> None:
         """Hand over nothing beyond the head: after 2xx to CONNECT the rest belongs to the tunnel."""
         self._pending += data
-        end = self._pending.find(b"\r\n\r\n")
-        if end < 0:
+        blank = _BLANK_LINE(self._pending)
+        if blank is None:
             if not _STATUS_LINE.startswith(self._pending[: len(_STATUS_LINE)]):
                 raise Violation("it does not begin with a status line")
             if len(self._pending) > MAX_HEAD:
                 raise Violation(f"the head of the response is larger than {MAX_HEAD // 1024} KiB")
             return
-        head, rest = self._pending[: end + 4], self._pending[end + 4 :]
+        head, rest = self._pending[: blank.end()], self._pending[blank.end() :]
         self._pending = b""
         self._feed(head)
         if self.upgraded:

@@ -162,8 +162,9 @@ class Proxy:
         if not 200 <= reader.status < 300:
             said = f"{reader.status} {_PHRASES.get(reader.status, '')}".strip()  # its own words may be anything
             raise talk.refused(said, status=reader.status)
-        if reader.leftover:
+        if reader.leftover and request.origin.scheme != "tcp":
             raise talk.refused("it sent bytes into the tunnel before anybody asked", hopeless=True)
+        talk.put_back(reader.leftover)
 
     async def _ask_socks(self, talk: _Talk, origin: Origin) -> None:
         import socksio  # noqa: PLC0415 - an extra, looked for when the proxy was given
@@ -242,6 +243,10 @@ class _Talk:
         if start[0] != 5 or address is None:
             raise self.broken("no SOCKS5 reply")
         return start + await self.receive(4 + address + 2 - len(start))
+
+    def put_back(self, data: bytes) -> None:
+        """What was read behind the answer is the server's, who may be the first to speak (IMAP, SMTP, MySQL)."""
+        self._wire.put_back(data)
 
     async def receive_head(self, reader: ResponseReader) -> None:
         """Read until ``reader`` has the head of a final response."""

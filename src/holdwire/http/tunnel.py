@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from ..policy.checks import check_type
+from ..tls.context import ascii_name
 from .messages import Origin, Request
 from .proxy import PROXY_SCHEMES, Proxy, basic_credentials
 
@@ -83,5 +84,7 @@ class Tunnel:
         Raises:
             ProxyError: It refused, broke its protocol, or its connection was lost.
             DeadlineExceeded: It took too long.
+            LocalProtocolError: ``host`` cannot be the name of one.
         """
-        await self._proxy.open_tunnel(wire, Request(b"CONNECT", Origin("tcp", host, port), b"*", []), deadline)
+        origin = Origin("tcp", ascii_name(host) or host, port)
+        await self._proxy.open_tunnel(wire, Request(b"CONNECT", origin, b"*", []), deadline)

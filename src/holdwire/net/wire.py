@@ -117,6 +117,10 @@ class Wire(ByteStream):
         """Whether ``read`` is certain not to wait, for something to read has left the kernel."""
         return False
 
+    def put_back(self, data: bytes) -> None:
+        """Have ``data``, which was read too far, read before anything else."""
+        self._carry = data + self._carry
+
     def write_now(self, data: bytes) -> int:  # noqa: ARG002 - a wire that cannot write without waiting takes nothing
         """Write what can be written without waiting; return how much of ``data`` was accepted, possibly 0.
 

@@ -53,7 +53,7 @@ def offer_protocols(context: ssl.SSLContext, protocols: Sequence[str]) -> None:
 
 
 def ascii_name(host: str) -> str | None:
-    """``host`` as TLS wants it: ASCII by IDNA 2008 (the ssl module would use 2003), no trailing dot; None if empty.
+    """``host`` as TLS and proxies want it: ASCII by IDNA 2008 (ssl itself has 2003), no trailing dot; None if empty.
 
     Raises:
         LocalProtocolError: It cannot be a host name.
@@ -66,7 +66,7 @@ def ascii_name(host: str) -> str | None:
     try:
         return idna.encode(name, uts46=True).decode("ascii")
     except UnicodeError as exc:
-        message = f"TLS cannot start: {host!r} is not a valid host name: {exc}"
+        message = f"{host!r} is not a valid host name: {exc}"
         raise LocalProtocolError(message) from exc
 
 
