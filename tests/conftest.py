@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+# A shell that starts the run in its background has it ignore Ctrl-C, and every program with it that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test trusts the world, and to read all its authorities takes 30 ms for each client that is made.
 _authority = NamedTemporaryFile(prefix="holdwire-tests-", suffix=".pem")  # noqa: SIM115 - it lasts as long as the run

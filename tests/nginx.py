@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from holdwire.testing.certificates import self_signed
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -83,9 +84,7 @@ def nginx(
     (folder / "certificate.pem").write_bytes(identity.certificate)
     (folder / "key.pem").write_bytes(identity.key)
     (folder / "files").mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     configuration = folder / "nginx.conf"
     configuration.write_text(
         _CONFIGURATION.format(

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
     from holdwire.testing import Identity
 
-__all__ = ["free_port", "haproxy", "microsocks", "tinyproxy"]
+__all__ = ["haproxy", "microsocks", "tinyproxy"]
 
 _HAPROXY = """
 global
@@ -45,14 +47,6 @@ LogFile "{folder}/tinyproxy.log"
 PidFile "{folder}/tinyproxy.pid"
 {more}
 """
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @contextlib.contextmanager

@@ -26,7 +26,8 @@ import trustme
 from holdwire.testing import Answer, ChaosServer
 from tests.netns import SERVER, SERVER6, Lab, lab, run
 from tests.nginx import nginx
-from tests.peers import free_port, haproxy
+from tests.peers import haproxy
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

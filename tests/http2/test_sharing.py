@@ -12,6 +12,7 @@ from holdwire.events import ConnectionSetUp
 from holdwire.http.http2 import Http2Connection
 from tests.http2.clients import Watch, client_of, connections_of
 from tests.http2.server import serve
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from holdwire.http.connection import Attempt
@@ -200,8 +201,7 @@ async def test_a_connection_that_is_too_old_finishes_what_it_has() -> None:
 
 
 async def test_requests_wait_for_a_connection_that_fails_and_open_another() -> None:
-    async with serve() as server:
-        port = server.port
+    port = free_port()
     watch = Watch()
     async with client_of(watch) as client:
         failed = 0

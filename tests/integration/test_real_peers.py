@@ -12,7 +12,8 @@ import pytest
 import holdwire
 from holdwire.testing import ChaosServer
 from tests.nginx import nginx
-from tests.peers import free_port, haproxy, microsocks, tinyproxy
+from tests.peers import haproxy, microsocks, tinyproxy
+from tests.ports import free_port
 from tests.transports.test_failures import Seen
 
 if TYPE_CHECKING:

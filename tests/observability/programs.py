@@ -6,13 +6,14 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import pytest
+
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
 PHOENIX: Final = "HOLDWIRE_PHOENIX"
 """The environment variable with the path of the program ``phoenix``; ``nox -s observability`` sets it."""
 _PATIENCE: Final = 120.0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def until(look: Callable[[], Any], *, patience: float = _PATIENCE) -> Any:

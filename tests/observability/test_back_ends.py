@@ -19,7 +19,8 @@ from holdwire.events import FailureRecorded
 from holdwire.telemetry import instrument, instrument_client, uninstrument
 from holdwire.testing import ChaosServer
 from holdwire.testing.scenarios import SCENARIOS
-from tests.observability.programs import free_port, phoenix, prometheus, until
+from tests.observability.programs import phoenix, prometheus, until
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
@@ -27,9 +29,7 @@ class Program:
 
     def __init__(self, command: Callable[[int], list[str]], *, host: str = "127.0.0.1") -> None:
         self.host = host
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port(host)
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
 

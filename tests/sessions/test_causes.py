@@ -16,6 +16,7 @@ import holdwire
 from holdwire.policy.idle_limit import YOUNG
 from holdwire.policy.kind import Confidence, Kind
 from holdwire.sessions.memory import TargetMemory, Witness, memory_of
+from tests.ports import free_port
 from tests.seen import Seen
 from tests.sessions.peers import echo, serve
 from tests.unit.test_history import failure
@@ -79,7 +80,7 @@ async def test_a_stream_that_is_found_dead_after_350_silent_seconds_names_the_ba
 async def test_a_session_whose_server_is_gone_hears_that_it_had_answered() -> None:
     seen = Seen()
     policy = holdwire.ReconnectPolicy(wait=tenacity.wait_fixed(0.01), stop=tenacity.stop_after_attempt(2))
-    async with serve(echo) as port:
+    async with serve(echo, port=free_port()) as port:
         sessions = holdwire.sessions(f"tcp://127.0.0.1:{port}", reconnect=policy, observers=[seen])
         session = await anext(sessions)
         await session.send(b"hello")
@@ -102,7 +103,7 @@ async def test_a_loop_of_ones_own_around_connect_is_explained_as_well() -> None:
     async def greet(stream: ByteStream) -> None:
         await stream.send(b"hello")
 
-    async with serve(greet) as port, holdwire.connect(f"tcp://127.0.0.1:{port}") as stream:
+    async with serve(greet, port=free_port()) as port, holdwire.connect(f"tcp://127.0.0.1:{port}") as stream:
         assert await stream.receive() == b"hello"
         with pytest.raises(anyio.EndOfStream):
             await stream.receive()

@@ -21,6 +21,7 @@ import holdwire
 from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded
 from holdwire.net.keepalive import effective
 from tests.net_helpers import reset
+from tests.ports import free_port
 from tests.seen import Seen
 from tests.sessions.peers import echo, serve, silent
 
@@ -114,9 +115,8 @@ async def test_keepalive_comes_from_the_profile_and_can_be_overruled() -> None:
                 assert effective(stream.extra(SocketAttribute.raw_socket)).idle == expected
 
 
-async def test_nobody_listens_is_one_error_with_its_reason_and_one_failure_told(listener: socket.socket) -> None:
-    port = listener.getsockname()[1]
-    listener.close()
+async def test_nobody_listens_is_one_error_with_its_reason_and_one_failure_told() -> None:
+    port = free_port()
     seen = Seen()
     with pytest.raises(holdwire.ConnectFailed, match="ECONNREFUSED") as raised:
         await holdwire.connect(f"tcp://127.0.0.1:{port}", observers=[seen])

@@ -18,6 +18,7 @@ from holdwire import ReconnectPolicy
 from holdwire.policy.stream_limit import StreamLimit
 from holdwire.sessions.event_stream import _LINE_END, EventParser, ServerSentEvent
 from holdwire.transports.httpx2 import ResilientTransport as ResilientTransport2
+from tests.ports import free_port
 from tests.sessions.peers import serve
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ async def test_what_is_no_stream_of_events_is_an_error_and_503_is_tried_again() 
 
 @leaks
 async def test_a_server_that_is_away_is_waited_for_until_the_stop_rule_says_so() -> None:
-    async with serve(Events()) as port:
-        pass
+    port = free_port()
     policy = ReconnectPolicy(wait=tenacity.wait_fixed(0.01), stop=tenacity.stop_after_attempt(2))
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError) as raised:
