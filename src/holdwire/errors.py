@@ -6,7 +6,7 @@ Not responsible for deciding anything, and not for the exceptions that httpx use
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -58,6 +58,10 @@ class HoldwireError(Exception):
     def __init__(self, message: str = "", *, failure: Failure | None = None) -> None:
         super().__init__(message or (str(failure) if failure is not None else ""))
         self.failure = failure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To be copied, and pickled for another process: all but ``setup``, whose context belongs to this one."""
+        return _again, (type(self), self.args), self.__dict__ | {"setup": None}
 
     @property
     def delivery(self) -> Delivery | None:
@@ -188,6 +192,12 @@ class ClosedError(HoldwireError, anyio.ClosedResourceError):
 
 class TransportClosed(ClosedError):
     """The same, of a transport that was closed before the request came."""
+
+
+def _again(kind: type[HoldwireError], args: tuple[Any, ...]) -> HoldwireError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 def failure_of(exc: object) -> Failure | None:

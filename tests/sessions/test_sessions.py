@@ -520,12 +520,36 @@ async def test_close_from_another_task_ends_session_and_loop() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "drain"])
+async def test_a_login_that_hangs_is_given_up_when_they_are_closed_or_drained(how: str) -> None:
+    begun = anyio.Event()
+
+    async def login(session: Session) -> None:
+        begun.set()
+        await session.receive()
+
+    async with serve(silent) as port:
+        sessions = holdwire.sessions(f"tcp://127.0.0.1:{port}", on_connect=login, login_timeout=None)
+        async with anyio.create_task_group() as group:
+            group.start_soon(exhaust, sessions)
+            await begun.wait()
+            with anyio.fail_after(5):
+                if how == "close":
+                    sessions.close()
+                else:
+                    await sessions.drain()
+                while not sessions._over:
+                    await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["close", "drain"])
 async def test_a_session_that_is_logged_in_after_they_were_closed_or_drained_is_not_given_out(how: str) -> None:
     begun, go = anyio.Event(), anyio.Event()
 
     async def login(_: Session) -> None:
         begun.set()
-        await go.wait()
+        with anyio.CancelScope(shield=True):
+            await go.wait()
 
     async def end() -> None:
         await begun.wait()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 import holdwire
@@ -34,3 +37,16 @@ def test_exceptions_that_refer_to_each_other_end(lost: holdwire.ConnectionLost) 
     assert holdwire.failure_of(one) is None
     other.__context__ = lost
     assert holdwire.failure_of(one) is lost.failure
+
+
+async def test_errors_of_streams_are_the_same_in_another_process() -> None:
+    with pytest.raises(holdwire.ConnectFailed) as refused:
+        await holdwire.connect("tcp://127.0.0.1:1")
+    late = holdwire.DeadlineExceeded("too late", limit="connect", failure=refused.value.failure)
+    late.add_note("a note")
+    for error in (refused.value, late, holdwire.ClosedError("closed")):
+        for other in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error), copy.copy(error)):
+            assert (type(other), str(other), other.failure) == (type(error), str(error), error.failure)
+            assert getattr(other, "limit", None) == getattr(error, "limit", None)
+            assert getattr(other, "failures", ()) == getattr(error, "failures", ())
+            assert getattr(other, "__notes__", []) == getattr(error, "__notes__", [])

@@ -107,6 +107,8 @@ class Sessions:
         """Seconds before the next attempt, which may begin at ``_again_at``: a cancelled pause goes on later."""
         self._again_at = -math.inf
         self._draining = False
+        self._attempting: anyio.CancelScope | None = None
+        """Around connecting and logging in, which end when no session is wanted any more."""
         self._over = False
         self._iterating = ResourceGuard("iterating over")
         self._news: anyio.Event | None = None
@@ -137,7 +139,11 @@ class Sessions:
     async def _next(self) -> Session | None:
         await self._leave()
         while await self._paused():
-            outcome = await self._attempt()
+            outcome = None
+            with anyio.CancelScope() as self._attempting:
+                outcome = await self._attempt()
+            if outcome is None:  # nobody wants it any more
+                break
             if isinstance(outcome, Session):
                 if self._draining:  # since the attempt began
                     await outcome.aclose()
@@ -369,8 +375,7 @@ class Sessions:
 
     async def drain(self) -> None:
         """Give out no further session, and wait until the present one has ended: at its next ``boundary``."""
-        self._draining = True
-        self._reconnector.wake()
+        self._stop()
         session = self.current
         if session is not None:
             session.recycle("the sessions are being drained")
@@ -378,10 +383,16 @@ class Sessions:
 
     def close(self) -> None:
         """End the present session at once, and the loop with it."""
-        self._draining = True
-        self._reconnector.wake()
+        self._stop()
         if self._present is not None:
             self._present.end("the sessions were closed")
+
+    def _stop(self) -> None:
+        """Want no further session."""
+        self._draining = True
+        if self._attempting is not None:
+            self._attempting.cancel()
+        self._reconnector.wake()
 
 
 def sessions(
