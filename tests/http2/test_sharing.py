@@ -286,3 +286,95 @@ async def test_a_request_gets_a_connection_whose_first_request_was_cancelled_bef
             while len(server.answered) < 2:  # noqa: ASYNC110 - see above
                 await anyio.sleep(0.001)
     assert len(server.connections) == 1
+
+
+class Doors:
+    """Answers each request when its path is opened, and tells which have arrived."""
+
+    def __init__(self) -> None:
+        self.arrived: list[str] = []
+        self.answered: list[str] = []
+        self._doors: dict[str, anyio.Event] = {}
+        self._changed = anyio.Event()
+
+    def door(self, path: str) -> anyio.Event:
+        return self._doors.setdefault(path, anyio.Event())
+
+    async def handle(self, connection: Connection, request: Received) -> None:
+        self.arrived.append(request.path)
+        self._tell()
+        await self.door(request.path).wait()
+        await connection.answer(request)
+
+    async def get(self, client: httpx.AsyncClient, url: str) -> None:
+        self.answered.append((await client.get(url)).text)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def until(self, *arrived: str, answered: tuple[str, ...] = ()) -> None:
+        while self.arrived != list(arrived) or sorted(self.answered) != list(answered):
+            await self._changed.wait()
+
+
+@pytest.mark.parametrize("streams", [2, 100], ids=["none to spare", "many to spare"])
+async def test_a_connection_that_never_rests_makes_room_for_another_origin_whose_request_came_first(
+    monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
+    monkeypatch.setattr("holdwire.http.pool._PATIENCE", 0.0)
+    watch, doors = Watch(), Doors()
+    async with (
+        serve(doors.handle, settings={"streams": streams}) as server,
+        serve() as other,
+        client_of(watch, limits=httpx.Limits(max_connections=1)) as client,
+    ):
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(doors.get, client, f"{server.url}/1")
+                await doors.until("/1")
+                group.start_soon(doors.get, client, f"{other.url}/waits")
+                await anyio.wait_all_tasks_blocked()
+                group.start_soon(
+                    doors.get, client, f"{server.url}/2"
+                )  # while what came first is in progress nothing is lost
+                await doors.until("/1", "/2")
+                if streams == 2:
+                    group.start_soon(doors.get, client, f"{server.url}/3")  # waits for a stream
+                    await anyio.wait_all_tasks_blocked()
+                doors.door("/1").set()
+                await doors.until("/1", "/2", answered=("/1",))
+                if streams > 2:
+                    group.start_soon(doors.get, client, f"{server.url}/3")
+                    await anyio.wait_all_tasks_blocked()
+                doors.door("/2").set()
+                await doors.until("/1", "/2", "/3", answered=("/1", "/2", "/waits"))
+                doors.door("/3").set()
+    assert len(server.connections) == 2
+    assert watch.kinds == []
+
+
+async def test_who_waits_for_a_place_waits_for_a_stream_that_came_first_and_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("holdwire.http.pool._PATIENCE", 0.0)
+    doors = Doors()
+    async with (
+        serve(doors.handle) as server,
+        serve() as other,
+        client_of(limits=httpx.Limits(max_connections=1)) as client,
+    ):
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(doors.get, client, f"{server.url}/events")
+                await doors.until("/events")
+                group.start_soon(doors.get, client, f"{other.url}/waits")
+                await anyio.wait_all_tasks_blocked()
+                for number in range(5):
+                    doors.door(f"/{number}").set()
+                    await client.get(f"{server.url}/{number}")
+                assert other.seen == []
+                doors.door("/events").set()
+    assert other.seen == ["/waits"]
+    assert len(server.connections) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -37,7 +38,9 @@ class Shared(FakeConnection):
 
     def __init__(self, number: int, origin: Origin) -> None:
         super().__init__(number, origin)
-        self.requests = 0
+        self.begun: list[float] = []
+        """When each request in progress was."""
+        self.leaving: CloseReason | None = None
         self.held = 0
         """Places of requests that are over for us, and not yet for the server."""
 
@@ -47,17 +50,26 @@ class Shared(FakeConnection):
 
     @property
     def capacity(self) -> int:
-        return self.WIDTH - self.requests - self.held
+        return self.WIDTH - len(self.begun) - self.held if self.leaving is None else 0
 
     @property
     def active(self) -> int:
-        return self.requests
+        return len(self.begun)
+
+    @property
+    def busy_since(self) -> float | None:
+        return min(self.begun, default=None)
 
     def reserve(self) -> None:
-        self.requests += 1
+        self.begun.append(time.monotonic())
 
     def release(self) -> None:
-        self.requests -= 1
+        self.begun.pop()
+
+    def retire(self, reason: CloseReason) -> None:
+        self.leaving = reason
+        if not self.begun:
+            self.end(reason)
 
     def rest(self) -> None:
         pass
@@ -66,9 +78,12 @@ class Shared(FakeConnection):
         pass
 
     def done(self) -> None:
-        self.requests -= 1
-        assert self.on_idle is not None
-        self.on_idle(self)
+        self.begun.pop(0)
+        if self.leaving is not None and not self.begun:
+            self.end(self.leaving)
+        else:
+            assert self.on_idle is not None
+            self.on_idle(self)
 
 
 class Asked:
@@ -297,6 +312,12 @@ async def turns() -> None:
 
 
 async def play(steps: list[tuple[str, int, bool]], limits: dict[str, Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("holdwire.http.pool._PATIENCE", 0.0)
+        await _play(steps, limits)
+
+
+async def _play(steps: list[tuple[str, int, bool]], limits: dict[str, Any]) -> None:
     async with anyio.create_task_group() as group:
         world = World(group, **limits)
         for name, index, settled in steps:
@@ -361,6 +382,10 @@ def run(function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
 @example(
     [("ask A", 0, True)] * 3 + [("connected", 0, True), ("finish", 0, False), ("lose", 0, False)],
     {"version": "2", "max_connections": 1, "max_idle": 0},
+)
+@example(  # requests that came later give way
+    [(step, 0, True) for step in ("ask A", "connected", "ask B", "ask A", "finish", "ask A", "finish", "connected")],
+    {"version": "2", "max_connections": 1, "max_idle": 1},
 )
 def test_no_sequence_of_events_breaks_a_limit_or_forgets_a_waiter(
     steps: list[tuple[str, int, bool]], limits: dict[str, Any]

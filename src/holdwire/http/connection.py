@@ -117,6 +117,11 @@ class HttpConnection(abc.ABC):
         """Requests in progress."""
 
     @property
+    def busy_since(self) -> float | None:
+        """When the oldest request in progress was begun (monotonic); None without one, and where nobody shares it."""
+        return None
+
+    @property
     def width(self) -> int:
         """How many requests the peer allows at a time; 0 while that is not known."""
         return 1

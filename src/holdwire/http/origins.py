@@ -105,7 +105,7 @@ class OriginState:
 class Waiter:
     """A request without a connection. ``grant`` is a connection, or CONNECT: room to open one."""
 
-    __slots__ = ("done", "for_dial", "fresh", "grant", "signal", "state")
+    __slots__ = ("done", "for_dial", "fresh", "grant", "relieved", "signal", "since", "state")
 
     def __init__(self, state: OriginState, signal: Signal, *, for_dial: bool, fresh: bool) -> None:
         self.state = state
@@ -114,6 +114,9 @@ class Waiter:
         """Whether it waits for a connection that another request opens, and is in its origin's queue alone."""
         self.fresh = fresh
         """Whether it takes no connection that another request has used, and is in the pool's queue alone."""
+        self.since = time.monotonic()
+        self.relieved = False
+        """Whether a connection that others share has been told to end for it."""
         state.waiting += 1
         state.asking += not for_dial
         self.grant: HttpConnection | object | None = None

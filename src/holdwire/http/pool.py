@@ -6,7 +6,9 @@ connection that comes back is handed to the oldest waiter, closed for it if it b
 before that one's task has run, its place is that one's. A connection that several requests can share (HTTP/2) is
 offered as long as it has streams to spare. While one to such an origin is being opened, or has not said yet how many
 streams it allows, further requests wait for it; only those that will find no stream there open others, so that a burst
-never opens a crowd.
+never opens a crowd. One that is never at rest would never make room for another origin: once each of its requests came
+a second after the oldest waiter, it takes no more, so that its place is that one's as soon as they are over. No more
+than one does so for a waiter; and an event stream that came first is waited for, whatever it takes.
 
 Invariants: connections being opened, in use and idle never number more than ``max_connections``, but for one at a time
 that replaces a dead one; there are waiters only when there is no room; a grant that its waiter cannot take any more
@@ -58,6 +60,8 @@ SPREADING: Final = frozenset({Category.TIMED_OUT, Category.UNREACHABLE})
 """Failures after which other connections to the same address are suspect."""
 _PROMISE: Final = 1.0
 """Seconds that a replacement is kept for the request that it was opened for."""
+_PATIENCE: Final = 1.0
+"""Seconds for which later requests to another origin may keep a shared connection from who waits for a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,10 +215,24 @@ class Pool:
     def _take_shared(self, state: OriginState, *, fresh: bool) -> HttpConnection | None:
         for connection in state.shared:
             if connection.active and connection.capacity > 0 and not connection.is_expired(time.monotonic()):
-                if fresh and connection.served:
+                if (fresh and connection.served) or (self._queue and self._gives_way(connection, state)):
                     continue
                 return connection
         return None
+
+    def _gives_way(self, connection: HttpConnection, state: OriginState) -> bool:
+        """Whether ``connection``, which can be shared and is in use, ends with its requests: another origin's came
+        before them all.
+        """
+        oldest = oldest_of(self._queue)
+        since = connection.busy_since
+        if oldest is None or oldest.state is state or oldest.relieved or since is None:
+            return False
+        if since < oldest.since + _PATIENCE:
+            return False
+        oldest.relieved = True
+        connection.retire(CloseReason.LIMITS)
+        return True
 
     @contextlib.contextmanager
     def pausing(self) -> Generator[None]:
@@ -273,7 +291,7 @@ class Pool:
             state.queue.append(waiter)
         if not for_dial:
             self._queue.append(waiter)
-        began, since = time.time_ns(), time.monotonic()
+        began = time.time_ns()
         timeout = request.timeouts.pool
         try:
             granted = await waiter.signal.wait(None if timeout is None else max(timeout - attempt.queued, 0.0))
@@ -283,7 +301,7 @@ class Pool:
         self._take_over(waiter)
         if waiter.grant is None or self._closed:
             self._withdraw(waiter)
-        attempt.queued += time.monotonic() - since
+        attempt.queued += time.monotonic() - waiter.since
         self._notify(
             PoolWaited(
                 host=request.origin.host,
@@ -382,7 +400,10 @@ class Pool:
     def _share(self, connection: HttpConnection, state: OriginState) -> None:
         """Hand streams of ``connection`` to those who wait for its origin."""
         state.width = connection.width or state.width
-        while connection.capacity > 0 and (waiter := take_oldest(state.queue)) is not None:
+        while state.queue and connection.capacity > 0 and not self._gives_way(connection, state):
+            waiter = take_oldest(state.queue)
+            if waiter is None:
+                break
             if connection in self.idle:  # it came to rest before it could be shared
                 self.idle.remove(connection, state)
             self._grant(waiter, connection)
