@@ -543,6 +543,27 @@ async def test_a_login_that_hangs_is_given_up_when_they_are_closed_or_drained(ho
 
 
 @pytest.mark.parametrize("how", ["close", "drain"])
+async def test_a_handshake_that_hangs_is_given_up_when_they_are_closed_or_drained(how: str) -> None:
+    begun = anyio.Event()
+
+    async def hang(stream: ByteStream) -> None:
+        begun.set()
+        await silent(stream)
+
+    async with serve(hang) as port:
+        sessions = holdwire.sessions(f"tls://127.0.0.1:{port}", connect_timeout=None)
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(exhaust, sessions)
+                await begun.wait()
+                await anyio.wait_all_tasks_blocked()
+                if how == "close":
+                    sessions.close()
+                else:
+                    await sessions.drain()
+
+
+@pytest.mark.parametrize("how", ["close", "drain"])
 async def test_a_session_that_is_logged_in_after_they_were_closed_or_drained_is_not_given_out(how: str) -> None:
     begun, go = anyio.Event(), anyio.Event()
 

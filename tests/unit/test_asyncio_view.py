@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,6 @@ from tests.conftest import BACKENDS
 from tests.net_helpers import clean_runtime, stream_pair, until_blocked
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from holdwire.net.stream import SocketStream
@@ -34,10 +34,15 @@ class Recorder(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.got = bytearray()
+        self.ended = False
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
         self.got += data
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set_result(exc)
@@ -133,3 +138,42 @@ async def test_nothing_is_delivered_after_a_close_although_output_still_waits(
     assert not protocol.got
     transport.abort()
     await protocol.lost
+
+
+async def test_the_end_that_comes_while_reading_is_paused_is_told_when_it_is_resumed(
+    stream_pair: Callable[..., tuple[SocketStream, socket.socket]],
+) -> None:
+    stream, peer = stream_pair()
+    protocol = Recorder()
+    transport = StreamTransport(stream, protocol)
+    await until_blocked()
+    transport.pause_reading()
+    peer.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(LIMIT):
+        while not stream._eof:
+            await checkpoint()
+    await until_blocked()
+    assert not protocol.ended
+    assert not transport.is_closing()
+    transport.resume_reading()
+    async with asyncio.timeout(LIMIT):
+        assert await protocol.lost is None
+    assert protocol.ended
+
+
+async def test_a_protocol_that_raises_at_the_end_is_reported(
+    stream_pair: Callable[..., tuple[SocketStream, socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Raising(Recorder):
+        def eof_received(self) -> bool:
+            raise KeyError("mine")
+
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_exception_handler", told.append)
+    stream, peer = stream_pair()
+    protocol = Raising()
+    StreamTransport(stream, protocol)
+    peer.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(LIMIT):
+        assert isinstance(await protocol.lost, KeyError)
+    assert [context["message"] for context in told] == ["a protocol raised"]

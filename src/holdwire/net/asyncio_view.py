@@ -56,21 +56,24 @@ class StreamTransport(asyncio.Transport):
         try:
             while True:
                 await self._resumed.wait()
-                data = await self._stream.receive(_LIMIT)
+                try:
+                    data = await self._stream.receive(_LIMIT)
+                except anyio.EndOfStream:
+                    data = None
                 await self._resumed.wait()  # paused meanwhile
                 if self._closing:
                     return
-                if isinstance(self._protocol, asyncio.BufferedProtocol):
-                    _feed(self._protocol, data)
-                elif isinstance(self._protocol, asyncio.Protocol):
-                    self._protocol.data_received(data)
-        except anyio.EndOfStream:
-            protocol = self._protocol
-            stays = (
-                protocol.eof_received() if isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol) else None
-            )
-            if not stays:
-                self.close()
+                protocol = self._protocol
+                if data is None:
+                    if not (
+                        isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol) and protocol.eof_received()
+                    ):
+                        self.close()
+                    return
+                if isinstance(protocol, asyncio.BufferedProtocol):
+                    _feed(protocol, data)
+                elif isinstance(protocol, asyncio.Protocol):
+                    protocol.data_received(data)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as exc:
             self._end(None if isinstance(exc, anyio.ClosedResourceError) else exc)
         except Exception as exc:  # noqa: BLE001 - reported
