@@ -9,9 +9,13 @@ import pytest
 
 import holdwire
 from docs.tools.generate import FROM_RUNS, PICTURES, REGIONS, ROOT, demo_rows, pages, render
+from docs.tools.reasons import ATTRIBUTES
+from holdwire.policy.kind import Confidence, FaultSide
+from holdwire.policy.phase import Delivery, Sent
 from holdwire.testing.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
+    import enum
     from pathlib import Path
 
 REGENERATE = "run python -m docs.tools.generate, and look at what has changed"
@@ -21,6 +25,21 @@ REGENERATE = "run python -m docs.tools.generate, and look at what has changed"
 def test_generated_parts_are_what_the_code_says(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text == render(text), REGENERATE
+
+
+@pytest.mark.parametrize(
+    ("attribute", "values"),
+    [
+        ("holdwire.cause.confidence", Confidence),
+        ("holdwire.fault_side", FaultSide),
+        ("holdwire.request.delivery", Delivery),
+        ("holdwire.request.sent", Sent),
+    ],
+)
+def test_an_attribute_with_a_closed_set_of_values_is_told_with_all_of_them(
+    attribute: str, values: type[enum.StrEnum]
+) -> None:
+    assert re.findall("`(.*?)`", ATTRIBUTES[attribute]) == list(values)
 
 
 def test_every_generated_part_is_shown_once() -> None:

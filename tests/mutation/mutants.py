@@ -189,7 +189,7 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        """``min`` and ``max``, ``any`` and ``all``."""
+        """``min`` and ``max``, ``any`` and ``all``; ``strict=`` of ``zip`` is an assertion."""
         if isinstance(node.func, ast.Name) and node.func.id in _CALLS:
             self._replace(node.func, _CALLS[node.func.id])
         if isinstance(node.func, ast.Name) and node.func.id.startswith("check_"):  # its strings word a message
@@ -197,7 +197,9 @@ class _Finder(ast.NodeVisitor):
                 if not (isinstance(value, ast.Constant) and isinstance(value.value, str)):
                     self.visit(value)
             return
-        self.generic_visit(node)
+        for part in ast.iter_child_nodes(node):
+            if not (isinstance(part, ast.keyword) and part.arg == "strict"):
+                self.visit(part)
 
     def visit_Dict(self, node: ast.Dict) -> None:
         """Without one entry."""

@@ -39,6 +39,7 @@ def lines(source: str) -> list[str]:
         ("x = Kind.C", ["x = Kind.A"]),
         ("x = Other.C", []),
         ("min(a, b)", ["without min(a, b)", "max(a, b)"]),
+        ("zip(a, b, strict=True)", ["without zip(a, b, strict=True)"]),
         ("x = {a: b, c: d}", ["x = { c: d}", "x = {a: b, }"]),
         ("x = {a, b}", ["x = { b}", "x = {a, }"]),
         ("x = (f(), g())", ["x = ( g())", "x = (f(), )"]),

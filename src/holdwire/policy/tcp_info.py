@@ -68,14 +68,12 @@ _NO_SAMPLE: Final = 0xFFFFFFFF
 def _layout(size: int) -> tuple[tuple[str, ...], struct.Struct]:
     """The names of the fields that ``size`` bytes cover, and how to unpack them in one step."""
     names: list[str] = []
-    form, end = "=", 0
+    form = "="
     for name, code, offset in _FIELDS:
-        following = offset + struct.calcsize("=" + code)
-        if following > size:
-            break
-        names.append(name)
-        form += f"{offset - end}x{code}"
-        end = following
+        longer = f"{form}{offset - struct.calcsize(form)}x{code}"
+        if struct.calcsize(longer) <= size:
+            names.append(name)
+            form = longer
     return tuple(names), struct.Struct(form)
 
 
