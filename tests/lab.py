@@ -27,7 +27,7 @@ LOOPS = pytest.mark.parametrize("anyio_backend", [BACKENDS["asyncio"], BACKENDS[
 ASYNCIO, UVLOOP, TRIO = (
     pytest.mark.parametrize("anyio_backend", [BACKENDS[name]], ids=[name]) for name in ("asyncio", "uvloop", "trio")
 )
-MARKS = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
+MARKS = [pytest.mark.netns, pytest.mark.slow]
 
 
 class Bench:

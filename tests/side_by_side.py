@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["SideBySide"]
 
 T = TypeVar("T")
-_PATIENCE = 55.0
+_PATIENCE = 220.0
 """Seconds; below pytest's own time limit for a test."""
 
 

@@ -16,7 +16,7 @@ from tests.campaign.histories import draw
 from tests.campaign.report import Report
 from tests.campaign.shrink import smallest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow]
 
 SEED = 20
 

@@ -6,8 +6,6 @@ import pytest
 
 from tests.campaign.soak import Sample, Soak
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.mark.slow
 @pytest.mark.anyio

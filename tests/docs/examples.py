@@ -89,7 +89,7 @@ def run_program(page: Path, replaced: Mapping[str, str]) -> None:
     """
     blocks = blocks_of(page)
     program = _replace(f"\nprint({_NEXT!r})\n".join(block.code for block in blocks), replaced)
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=18, check=False)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
     assert ran.returncode == 0, f"{page}:\n{ran.stdout}\n{ran.stderr}"
     for block, printed in zip(blocks, ran.stdout.split(f"{_NEXT}\n"), strict=True):
         _compare(page, block, printed)

@@ -41,7 +41,7 @@ def doctor(*arguments: str) -> tuple[int, dict[str, Any]]:
     """Run the command; its exit code and its document."""
     if arguments[0].startswith("@"):
         command = [*("ip", "netns", "exec", arguments[0][1:]), sys.executable, "-m", "holdwire", "doctor", "--json"]
-        done = subprocess.run([*command, *arguments[1:]], capture_output=True, text=True, timeout=50, check=False)
+        done = subprocess.run([*command, *arguments[1:]], capture_output=True, text=True, timeout=150, check=False)
         return done.returncode, json.loads(done.stdout)
     out = io.StringIO()
     code = main(["doctor", "--json", *arguments], output=Output(out=out, err=io.StringIO()))
@@ -226,7 +226,7 @@ def test_our_own_lack_of_descriptors_is_not_blamed_on_the_server() -> None:
     """)
     with ChaosServer() as server:
         command = [sys.executable, "-c", program, server.url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)
     seen["a client without descriptors"] = "descriptors_short", first(document), 0.9

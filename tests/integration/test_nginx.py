@@ -79,7 +79,6 @@ async def batch(client: httpx.AsyncClient, server: Nginx, *, reload: bool) -> in
 @pytest.mark.usefixtures("clean_runtime", "no_leaks")
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_every_get_is_answered_while_nginx_is_reloaded_and_its_keep_alive_limits_bite(tmp_path: Path) -> None:
     counting = Counting()
     answered = 0

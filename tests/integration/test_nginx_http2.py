@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["clean_runtime"]
 
 CONCURRENCY = 100
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(("requests", "reloads"), [(7, 0), (1000, 5)], ids=["keepalive_requests 7", "reloads"])

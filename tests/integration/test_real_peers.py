@@ -55,7 +55,6 @@ async def chunks(block: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 async def test_a_hundred_mebibytes_go_up_and_down_through_haproxy_and_nginx(
     tmp_path: Path, seen: Seen, *, http2: bool

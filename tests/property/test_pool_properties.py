@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
-import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -344,7 +343,6 @@ def run(function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
     anyio.run(function, *arguments, backend="asyncio")
 
 
-@pytest.mark.timeout(120)
 @settings(max_examples=300, phases=[Phase.explicit, Phase.generate, Phase.shrink])
 @given(
     st.lists(st.tuples(st.sampled_from(FREQUENT), st.integers(0, 3), st.booleans()), max_size=25),

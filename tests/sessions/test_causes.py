@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import time
@@ -92,7 +93,7 @@ async def test_a_session_whose_server_is_gone_hears_that_it_had_answered() -> No
         await anext(sessions)
     assert caught.value.failure is not None
     causes = [failure.cause for failure in seen.failures]
-    assert "The peer answered 0 s ago and refuses connections now" in causes[-1]
+    assert re.search(r"The peer answered \d s ago and refuses connections now", causes[-1])
     assert caught.value.failure.cause == causes[-1]
     assert caught.value.failures[-1].cause == causes[-1]
     (entry,) = sessions.snapshot()
@@ -107,7 +108,7 @@ async def test_a_loop_of_ones_own_around_connect_is_explained_as_well() -> None:
         assert await stream.receive() == b"hello"
         with pytest.raises(anyio.EndOfStream):
             await stream.receive()
-    with pytest.raises(holdwire.ConnectFailed, match="answered 0 s ago and refuses connections now"):
+    with pytest.raises(holdwire.ConnectFailed, match=r"answered \d s ago and refuses connections now"):
         await holdwire.connect(f"tcp://127.0.0.1:{port}")
     assert memory_of("127.0.0.1", port, None) is memory_of("127.0.0.1", port, None)
     assert memory_of("127.0.0.1", port, None) is not memory_of("127.0.0.1", port, "proxy:3128")

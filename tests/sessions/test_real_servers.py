@@ -28,7 +28,6 @@ pytestmark = [
     pytest.mark.usefixtures("clean_runtime", "no_leaks"),
     pytest.mark.slow,
     pytest.mark.server,
-    pytest.mark.timeout(60),
 ]
 
 QUICK = ReconnectPolicy(wait=tenacity.wait_fixed(0.05))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-pytestmark = [pytest.mark.usefixtures("clean_runtime", "no_leaks"), pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.usefixtures("clean_runtime", "no_leaks"), pytest.mark.slow]
 
 QUICK = ReconnectPolicy(wait=tenacity.wait_none(), waits={holdwire.Category.PEER_CLOSED: tenacity.wait_none()})
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from holdwire.events import Event
     from holdwire.http.pool import Pool
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 LARGE: Final = b"0123456789abcdef" * 20_000
 SMALL: Final = LARGE[:700]

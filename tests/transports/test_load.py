@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 LOST: Final = (httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
 OUTAGE: Final = 0.5

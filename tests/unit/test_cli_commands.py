@@ -27,7 +27,7 @@ def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) 
         input=stdin,
         env=None if env is None else {**os.environ, **env},
         capture_output=True,
-        timeout=20,
+        timeout=100,
         check=False,
     )
 
@@ -150,7 +150,7 @@ def test_reader_that_leaves_early_is_no_error() -> None:
         shell=True,
         executable="/bin/bash",
         capture_output=True,
-        timeout=20,
+        timeout=100,
         check=False,
     )
 
