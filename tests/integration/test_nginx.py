@@ -91,7 +91,7 @@ async def test_every_get_is_answered_while_nginx_is_reloaded_and_its_keep_alive_
         async with httpx.AsyncClient(transport=transport, timeout=20) as client:
             for number in range(BATCHES):
                 answered += await batch(client, server, reload=number in {1, 2})
-                with anyio.fail_after(10):  # nginx's idle limit ends every connection
+                with anyio.fail_after(60):  # nginx's idle limit ends every connection
                     await counting.all_closed.wait()
                 (pool,) = transport._client.pools
                 assert pool.size == 0

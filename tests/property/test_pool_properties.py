@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 

@@ -6,6 +6,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx
 import pytest
 
@@ -14,6 +15,7 @@ from holdwire.events import ConnectionClosed, FailureRecorded
 from holdwire.net.dial import substitute_sockets
 from holdwire.policy.retry import RetryAction
 from holdwire.testing import ChaosServer
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,25 +147,29 @@ async def test_a_server_that_closes_without_an_answer_is_told_in_the_words_that_
 
 
 async def test_refused_connects_are_tried_again_until_the_server_is_back(server: ChaosServer, seen: Seen) -> None:
-    async with client(server, seen) as http:
-        server.refuse(0.15)
-        response = await http.post("/x", content=b"1")
-        assert response.status_code == 200
+    async with client(server, seen) as http, anyio.create_task_group() as group:
+
+        async def post() -> None:
+            assert (await http.post("/x", content=b"1")).status_code == 200
+
+        server.refuse()
+        group.start_soon(post)
+        with anyio.fail_after(5):
+            while not seen.failures:  # noqa: ASYNC110 - told from code that has no loop
+                await anyio.sleep(0.01)
+        server.heal()
     assert {failure.errno_name for failure in seen.failures} == {"ECONNREFUSED"}
     assert server.ledger.count("/x") == 1
 
 
 async def test_a_host_where_nothing_listens_is_a_connect_error_that_names_it(seen: Seen) -> None:
-    with ChaosServer() as server:
-        url = server.url
     async with httpx.AsyncClient(transport=holdwire.ResilientTransport(observers=[seen], retry=None)) as http:
         with pytest.raises(httpx.ConnectError, match=r"ECONNREFUSED.*connect.*127\.0\.0\.1"):
-            await http.get(url)
+            await http.get(f"http://127.0.0.1:{free_port()}")
 
 
 async def test_a_refused_connect_is_told_once_for_each_attempt(seen: Seen) -> None:
-    with ChaosServer() as server:
-        url = server.url
+    url = f"http://127.0.0.1:{free_port()}"
     holdwire.set_testing(attempts=3)
     try:
         async with httpx.AsyncClient(transport=holdwire.ResilientTransport(observers=[seen])) as http:
@@ -180,7 +186,7 @@ async def test_a_read_time_out_is_surfaced_and_not_retried(server: ChaosServer, 
         with pytest.raises(httpx.ReadTimeout):
             await http.get("/slow", timeout=httpx.Timeout(5, read=0.1))
     assert seen.verdicts == [(RetryAction.SURFACE, "timeout")]
-    assert server.ledger.count("/slow") == 1
+    await server.until(lambda: server.ledger.count("/slow") == 1)
 
 
 async def test_an_early_413_is_delivered_although_the_upload_could_not_end(server: ChaosServer, seen: Seen) -> None:

@@ -319,7 +319,7 @@ async def test_a_silent_handshake_is_a_connect_time_out(client: Client, server: 
     server.script("handshake stall")
     async with client() as http:
         with pytest.raises(httpx.ConnectTimeout) as caught:
-            await http.get("/x", timeout=httpx.Timeout(5, connect=0.1))
+            await http.get("/x", timeout=httpx.Timeout(5, connect=0.4))
     check(caught, kind, "handshake", "tls_handshake")
 
 

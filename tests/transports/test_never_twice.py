@@ -191,15 +191,15 @@ async def test_ciphertext_that_the_kernel_refused_never_arrives(
             peer.send(answer())
 
     plan = SocketPlan()
-    timeout = httpx.Timeout(10, write=0.1) if end == "time-out" else httpx.Timeout(10)
-    extensions = {"holdwire": {"deadline": 0.1}} if end == "deadline" else {}
+    timeout = httpx.Timeout(10, write=0.4) if end == "time-out" else httpx.Timeout(10)
+    extensions = {"holdwire": {"deadline": 0.4}} if end == "deadline" else {}
     with TrapServer(serve, context=server_context) as server, plan.installed():
         async with client(server, seen, client_context) as http:
             await http.get("/")
             arrived = server.arrived
             plan.script = Script.of("send() eagain=100000000")
             if end == "cancel":
-                with anyio.move_on_after(0.1):
+                with anyio.move_on_after(0.4):
                     await http.post("/order", content=b"1")
             else:
                 with pytest.raises(httpx.TimeoutException) as caught:

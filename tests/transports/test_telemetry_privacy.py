@@ -214,5 +214,5 @@ async def test_no_secret_is_told_of_a_host_that_cannot_be_reached(everything: Ev
 
 async def test_no_secret_is_told_of_a_port_that_speaks_no_tls(everything: Everything) -> None:
     with ChaosServer(tls=False) as server:
-        await send(everything, server.url.replace("http://", "https://") + "/", patience=0.2, retry=None)
+        await send(everything, server.url.replace("http://", "https://") + "/", patience=0.8, retry=None)
     check(everything, failed="tls_handshake")

@@ -9,6 +9,7 @@ import pytest
 import holdwire
 from holdwire.testing import Answer, ChaosServer, Framing, self_signed
 from tests.http2.server import serve
+from tests.ports import free_port
 from tests.proxies import StubProxy
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ async def test_a_hook_is_told_of_http2_what_httpcore_tells(family: Family) -> No
 
 
 async def test_a_hook_is_told_that_connecting_is_tried_again(family: Family) -> None:
-    with ChaosServer() as server:
-        url = server.url
+    url = f"http://127.0.0.1:{free_port()}"
     story = Story(family)
     holdwire.set_testing(attempts=2)
     try:
