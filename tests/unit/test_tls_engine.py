@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdwire.policy.codes import ALERTS
 from holdwire.testing.certificates import self_signed
 from holdwire.tls.engine import Engine, Step, TlsFailure, Truncation, _sent_alert
 from holdwire.tls.records import RecordTracker
@@ -185,6 +186,29 @@ class TestFailures:
             client.handshake()
         assert caught.value.detail.reason == "WRONG_VERSION_NUMBER"
         assert caught.value.detail.alert_direction in {"sent", None}
+
+    @pytest.mark.parametrize("number", sorted(ALERTS.keys() - {0, 121}))  # OpenSSL 3 does not know the last one
+    def test_every_alert_of_the_peer_is_told_by_its_name_whatever_python_calls_it(self, number: int) -> None:
+        client = Engine(ssl.create_default_context(), server_hostname="localhost")
+        assert client.handshake() is Step.NEED_SEND
+        client.take()
+        client.feed(b"\x15\x03\x03\x00\x02\x02" + bytes([number]))
+        with pytest.raises(TlsFailure) as told:
+            client.handshake()
+        detail = told.value.detail
+        assert (detail.alert, detail.alert_name, detail.alert_direction) == (number, ALERTS[number], "received")
+        stem = ALERTS[number].upper().replace("CANCELED", "CANCELLED")
+        assert detail.reason is not None
+        assert detail.reason.endswith(f"_{stem}")
+
+    def test_a_reason_that_openssl_has_no_words_for_is_none(self) -> None:
+        client = Engine(ssl.create_default_context(), server_hostname="localhost")
+        assert client.handshake() is Step.NEED_SEND
+        client.take()
+        client.feed(b"\x15\x03\x03\x00\x02\x02\xfa")
+        with pytest.raises(TlsFailure) as told:
+            client.handshake()
+        assert (told.value.detail.reason, told.value.detail.alert) == (None, None)
 
     def test_our_own_alert_is_told_where_it_is_not_encrypted(self) -> None:
         link = Link(Contexts.of(self_signed(), "TLSv1.2"), name="example.org")

@@ -26,6 +26,7 @@ Not responsible for sockets, waiting, time, locks (``stream``), or for making co
 from __future__ import annotations
 
 import enum
+import re
 import ssl
 import sys
 from contextlib import suppress
@@ -52,6 +53,9 @@ _EOF_REASON: Final = "UNEXPECTED_EOF_WHILE_READING"
 _IN_HANDSHAKE: Final = "SHUTDOWN_WHILE_IN_INIT"
 _ALERT_RECORD: Final = 7
 """Bytes of an alert that is not encrypted: the header, level, number."""
+
+_NAMELESS: Final = re.compile(r"\[SSL\] (?!unknown error)([^(]+) \(")
+"""An error whose reason Python has no name for: it quotes OpenSSL's words."""
 
 
 class Step(enum.Enum):
@@ -336,6 +340,8 @@ class Engine:
 def _detail(error: ssl.SSLError, sent_alert: int | None) -> TlsDetail:
     """What ``error`` says; ``sent_alert`` is the number of the alert that we are about to send."""
     reason: str | None = getattr(error, "reason", None)
+    if reason is None and (words := _NAMELESS.match(str(error.strerror))):
+        reason = words[1].upper().replace(" ", "_")  # as OpenSSL names it; of the alerts 115 and 120
     detail = TlsDetail(
         error=_error_name(error.errno),
         reason=reason,
