@@ -192,8 +192,7 @@ class Retrier:
         state.outcome = _ended(state.attempt_number, error)
         delay = self._delay(verdict)
         state.upcoming_sleep = delay
-        new_round = verdict.is_setup and verdict.action is RetryAction.RETRY_BACKOFF
-        by_rounds = new_round and self._rules.rounds_asked_for
+        by_rounds = verdict.new_round and self._rules.rounds_asked_for
         verdict = permit(
             self._in_tests(verdict),
             stop=self._is_tests_last or (not by_rounds and bool(self._policy.stop(state))),

@@ -38,7 +38,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "policy/retry_after.py": ("unit/test_retry_after",),
     "policy/retry_table.py": (*_RETRIES[:2], _PAGES, _RETRIES[2]),
     "policy/settings.py": ("unit/test_settings", "unit/test_profiles", "unit/test_keepalive", _PAGES),
-    "policy/stream_limit.py": ("sessions/test_sse",),
+    "policy/stream_limit.py": ("unit/test_stream_limit",),
     "policy/taxonomy.py": ("unit/test_doctor_explain", *_FAILURES, _PAGES, "unit/test_reconnect", "unit/test_resolve"),
     "policy/tcp_info.py": ("unit/test_tcp_info",),
     "policy/verdict.py": _RETRIES,

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import holdwire
 from holdwire import ReconnectPolicy
-from holdwire.policy.stream_limit import StreamLimit
 from holdwire.sessions.event_stream import _LINE_END, EventParser, ServerSentEvent
 from holdwire.transports.httpx2 import ResilientTransport as ResilientTransport2
 from tests.ports import free_port
@@ -257,25 +256,3 @@ def test_how_the_bytes_are_cut_makes_no_difference(lines: list[str], end: str, d
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     assert parse(*pieces, b": end\n") == parse(text, b": end\n")
-
-
-def test_the_limit_for_silence_is_learnt_from_the_servers_pauses() -> None:
-    limit = StreamLimit(idle=None, progress=None)
-    limit.begin(0.0)
-    assert limit.idle == 90
-    for at in (10.0, 10.1, 10.2, 20.0, 30.0):
-        limit.heard(at, events=False)
-    assert limit.idle == pytest.approx(30), "three times the median pause; bursts say nothing"
-    assert limit.left(40.0) == pytest.approx(20)
-    quick = StreamLimit(idle=None, progress=None)
-    quick.begin(0.0)
-    for at in range(1, 40, 2):
-        quick.heard(float(at), events=True)
-    assert quick.idle == 15, "never below"
-    exact = StreamLimit(idle=5, progress=8)
-    exact.begin(0.0)
-    exact.heard(4.0, events=False)
-    assert exact.left(7.0) == pytest.approx(1.0)
-    assert "only comments" in exact.reason
-    exact.heard(5.0, events=True)
-    assert "nothing was received for 5 s" in exact.reason

@@ -12,14 +12,15 @@ def test_it_reads_as_what_happened_before_the_failure() -> None:
         (100.02, Mark.SECURED, -1),
         (101.5, Mark.REQUEST, 1),
         (101.75, Mark.RESPONSE, 200),
+        (101.8, Mark.IDLE, -1),
         (102.0, Mark.PING, -1),
         (102.1, Mark.PONG, 12),
         (103.0, Mark.GOAWAY, 0),
     ):
         flight.append((at, mark, number))
     assert narrate(flight.before(104.0)) == (
-        "-4.000 s connected; -3.980 s TLS established; -2.500 s request 1; -2.250 s response 200; -2.000 s ping; "
-        "-1.900 s ping answered (ms) 12; -1.000 s GOAWAY, code 0"
+        "-4.000 s connected; -3.980 s TLS established; -2.500 s request 1; -2.250 s response 200; -2.200 s idle; "
+        "-2.000 s ping; -1.900 s ping answered (ms) 12; -1.000 s GOAWAY, code 0"
     )
     assert narrate(()) == ""
 

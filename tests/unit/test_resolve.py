@@ -109,9 +109,7 @@ async def test_a_name_that_has_resolved_before_is_not_believed_to_be_gone(monkey
     monkeypatch.setattr(anyio, "getaddrinfo", failing(socket.gaierror(socket.EAI_NONAME, "not known")))
     with pytest.raises(NameNotResolved) as second:
         await resolve("service.test", 80, facts=FACTS)
-    first_outcome, second_outcome = (
-        Outcome.of(one, action=one.action) for one in (first.value.failure, second.value.failure)
-    )
+    first_outcome, second_outcome = (Outcome.of(one) for one in (first.value.failure, second.value.failure))
     assert first_outcome.name_not_found
     assert not second_outcome.name_not_found
     assert second.value.failure.detail == "not known; it has resolved before in this process"

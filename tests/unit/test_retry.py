@@ -1,4 +1,4 @@
-"""The retry verdicts: the 32 rows as data, every refusal, what becomes of the old copy."""
+"""The retry verdicts: the 32 rows as data, every refusal, what else a verdict asks for."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from holdwire.policy.retry import (
     is_idempotent,
     permit,
 )
+from holdwire.retrying import RetryPolicy
 
 if TYPE_CHECKING:
     from holdwire.policy.retry import Verdict
@@ -62,6 +63,8 @@ NO_FILES = outcome(Phase.CONNECT, UNSENT, category=Category.LOCAL_RESOURCE, kind
 HANDSHAKE = outcome(Phase.TLS_HANDSHAKE, UNSENT, PEER)
 BAD_CERT = outcome(Phase.TLS_HANDSHAKE, UNSENT, category=Category.CONFIGURATION, kind=Kind.CERTIFICATE_INVALID)
 STALE = {"fin_before_write": True, "reused": True}
+TRUSTING = Rules(stale_proof=True)
+BELOW = {"http2": Http2Signal.GOAWAY_BELOW}
 
 # name, outcome, history, rules -> action, evidence, row, cost, counted
 ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, bool]] = [
@@ -101,11 +104,16 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
     ),
     ("10 stale, GET", outcome(WAITING, PEER, STALE, GET), H, R, NOW, ASSUMED, 11, 0, True),
     ("10 stale, POST", outcome(WAITING, PEER, STALE, POST), H, R, SURFACE, NONE, 12, 0, False),
-    ("10 accepted", outcome(WAITING, PEER, STALE, POST), H, Rules(stale_proof=True), NOW, NONE, 10, 1, True),
+    ("10 accepted", outcome(WAITING, PEER, STALE, POST), H, TRUSTING, NOW, NONE, 10, 1, True),
     (
         "10 accepted twice",
         outcome(WAITING, PEER, STALE, POST),
-        used(10), Rules(stale_proof=True), BACKOFF, NONE, 10, 1, True,
+        used(10), TRUSTING, BACKOFF, NONE, 10, 1, True,
+    ),
+    (
+        "10 accepted, but no FIN was seen",
+        outcome(WAITING, PEER, POST, reused=True),
+        H, TRUSTING, SURFACE, NONE, 12, 0, False,
     ),
     ("11 reused, GET", outcome(WAITING, PEER, GET, reused=True), H, R, NOW, ASSUMED, 11, 0, True),
     ("11 again", outcome(WAITING, PEER, GET, reused=True), used(11), R, BACKOFF, ASSUMED, 11, 1, True),
@@ -119,13 +127,15 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
         History(uncounted=3), R, NOW, PROOF, 15, 0, True,
     ),
     ("15 again", outcome(WAITING, POST, http2=Http2Signal.REFUSED_STREAM), used(15), R, BACKOFF, PROOF, 15, 1, True),
-    ("16 GOAWAY below", outcome(WAITING, POST, http2=Http2Signal.GOAWAY_BELOW), H, R, NOW, PROOF, 16, 0, False),
-    ("16 again", outcome(WAITING, POST, http2=Http2Signal.GOAWAY_BELOW), used(16), R, BACKOFF, PROOF, 16, 1, True),
+    ("16 GOAWAY below", outcome(WAITING, POST, BELOW), H, R, NOW, PROOF, 16, 0, False),
+    ("16 again", outcome(WAITING, POST, BELOW), used(16), R, BACKOFF, PROOF, 16, 1, True),
     (
         "16 error on the first stream",
-        outcome(WAITING, POST, http2=Http2Signal.GOAWAY_BELOW, first_stream=True, goaway_error=True),
+        outcome(WAITING, POST, BELOW, first_stream=True, goaway_error=True),
         H, R, SURFACE, PROOF, 16, 0, False,
     ),
+    ("16 error on a later stream", outcome(WAITING, POST, BELOW, goaway_error=True), H, R, NOW, PROOF, 16, 0, False),
+    ("16 in peace on the first", outcome(WAITING, POST, BELOW, first_stream=True), H, R, NOW, PROOF, 16, 0, False),
     ("17 GOAWAY covers", outcome(WAITING, POST, http2=Http2Signal.GOAWAY_COVERS), H, R, WAIT, NONE, 17, 0, False),
     (
         "17 then lost, GET",
@@ -186,6 +196,11 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
         "25 second 408",
         outcome(WAITING, GET, status=408, reused=True, connection_close=True),
         used(25), R, DELIVER, ASSUMED, 25, 0, False,
+    ),
+    (
+        "27 408 that lets the connection live",
+        outcome(WAITING, GET, status=408, reused=True),
+        H, R, DELIVER, ASSUMED, 27, 0, False,
     ),
     ("26 503", outcome(WAITING, GET, status=503, retry_after=7.0), H, LISTED, BACKOFF, ASSUMED, 26, 1, True),
     ("26 503, not listed", outcome(WAITING, GET, status=503, retry_after=7.0), H, R, DELIVER, ASSUMED, 26, 0, False),
@@ -289,6 +304,7 @@ GET_LOST = outcome(WAITING, PEER, GET, reused=True)
         (outcome(HEADERS, UNSENT, PEER, reused=True, caller_retries=True), H, R, NOW, "not_sent"),
         (outcome(WAITING, PEER, reused=True), H, R, SURFACE, "may_have_been_processed"),
         (dataclasses.replace(GET_LOST, replayable=False, body_consumed=True), H, R, SURFACE, "body_not_replayable"),
+        (outcome(WAITING, PEER, idempotent=True, body_consumed=True), H, R, SURFACE, "body_not_replayable"),
         (dataclasses.replace(GET_LOST, replayable=False), H, R, NOW, "reused_connection_lost"),
         (outcome(Phase.CONNECT, UNSENT, SLOW, user_timeout=True), H, R, SURFACE, "timeout"),
         (outcome(Phase.POOL, UNSENT, SLOW, kind=Kind.POOL_TIMEOUT), H, Rules(timeouts=True), SURFACE, "timeout"),
@@ -310,6 +326,16 @@ GET_LOST = outcome(WAITING, PEER, GET, reused=True)
 def test_a_refusal_says_why(ended: Outcome, history: History, rules: Rules, action: RetryAction, reason: str) -> None:
     verdict = decide(ended, history, rules)
     assert (verdict.action, verdict.reason) == (action, reason)
+    if not verdict.retries:
+        assert asks_for(verdict) == NOTHING
+
+
+def asks_for(verdict: Verdict) -> tuple[object, ...]:
+    """What a verdict wants done beside its action."""
+    return (verdict.min_delay, verdict.exact_delay, verdict.fresh_connection, verdict.free_idle)
+
+
+NOTHING = (0.0, False, False, False)
 
 
 def test_an_address_family_that_this_host_lacks_goes_to_the_next_address() -> None:
@@ -323,40 +349,11 @@ def test_a_connection_refused_after_the_request_was_sent_is_no_proof() -> None:
     assert decide(icmp, H, R).evidence is NONE
 
 
-@pytest.mark.parametrize(
-    ("ended", "abort", "reset"),
-    [
-        (GET_LOST, True, False),
-        (outcome(WAITING, PEER, POST), True, False),  # surfaced: the kernel must not deliver it later either
-        (outcome(WAITING, SLOW, GET, user_timeout=True), True, False),
-        (outcome(WAITING, GET, cancelled=True), True, False),
-        (outcome(HEADERS, UNSENT, PEER, reused=True), True, False),
-        (outcome(Phase.POOL, UNSENT, PEER, reused=True), False, False),
-        (REFUSED, False, False),
-        (outcome(WAITING, SLOW, GET, multiplexed=True), False, True),
-        (outcome(WAITING, GET, multiplexed=True, http2=Http2Signal.RESET), False, False),
-        (outcome(WAITING, GET, status=425), False, False),
-        (
-            outcome(BODY, PART, GET, status=408, reused=True, connection_close=True, early_response=True),
-            True, False,
-        ),
-        (outcome(BODY, PART, POST, status=413), False, False),
-        (outcome(BODY, PART, PEER, response_readable=True), False, False),
-        (outcome(WAITING, POST, path_suspect=True), False, False),
-        (outcome(WAITING, GET, path_suspect=True), True, False),
-    ],
-)  # fmt: skip
-def test_the_old_copy_is_dead_before_the_request_goes_out_again(ended: Outcome, *, abort: bool, reset: bool) -> None:
-    verdict = decide(ended, H, R)
-    assert (verdict.abort, verdict.reset_stream) == (abort, reset)
-
-
 def test_what_the_server_asked_for_is_in_the_verdict() -> None:
     told = decide(outcome(WAITING, GET, status=503, retry_after=7.0), H, LISTED)
     assert (told.min_delay, told.exact_delay) == (7.0, True)
     calm = decide(outcome(WAITING, GET, http2=Http2Signal.ENHANCE_YOUR_CALM), H, R)
     assert (calm.action, calm.min_delay, calm.exact_delay) == (BACKOFF, 1.0, False)
-    assert decide(outcome(WAITING, GET, http2=Http2Signal.HTTP_1_1_REQUIRED), H, R).http11_only
     assert decide(outcome(WAITING, POST, status=421, reused=True), H, R).fresh_connection
     assert decide(NO_FILES, H, R).free_idle
     assert not decide(outcome(WAITING, SLOW, GET, multiplexed=True), H, R).fresh_connection
@@ -364,12 +361,49 @@ def test_what_the_server_asked_for_is_in_the_verdict() -> None:
 
 def test_history_counts_what_was_done() -> None:
     free = decide(outcome(HEADERS, UNSENT, PEER, reused=True), H, R)
-    after = H.after(free)
+    after = H.after(free, delay=0.0)
     assert (after.attempts, after.uncounted, after.rows) == (1, 1, (8,))
     after = after.after(decide(REFUSED, after, R), delay=0.1)
     assert (after.attempts, after.uncounted, after.connect_rounds, after.connect_pauses) == (2, 1, 2, 0.1)
     after = after.after(decide(GET_LOST, after, R), delay=9.0)
     assert (after.attempts, after.connect_rounds, after.connect_pauses) == (3, 2, 0.1)
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        pytest.param(DNS_TEMP, id="name server busy"),
+        pytest.param(DNS_NONE, id="no such name yet"),
+        pytest.param(REFUSED, id="refused"),
+        pytest.param(NO_FILES, id="out of descriptors"),
+        pytest.param(HANDSHAKE, id="handshake cut"),
+        pytest.param(outcome(Phase.PROXY, UNSENT, PEER), id="no tunnel"),
+    ],
+)
+def test_each_pause_before_the_next_try_to_connect_is_a_round(ended: Outcome) -> None:
+    rules = Rules(names_may_appear=True)
+    after = H.after(decide(ended, H, rules), delay=0.25)
+    assert (after.connect_rounds, after.connect_pauses) == (2, 0.25)
+    assert decide(ended, History(connect_rounds=4), rules).reason == "connect"
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        pytest.param(dataclasses.replace(REFUSED, other_address_left=True), id="next address of the same round"),
+        pytest.param(outcome(WAITING, SLOW, GET), id="a pause that is not for connecting"),
+        pytest.param(GET_LOST, id="no pause"),
+    ],
+)
+def test_no_other_retry_is_a_round_of_connecting(ended: Outcome) -> None:
+    verdict = decide(ended, H, R)
+    assert verdict.retries
+    after = H.after(verdict, delay=0.25)
+    assert (after.connect_rounds, after.connect_pauses) == (1, 0.0)
+
+
+def test_the_rules_of_a_policy_without_wishes_are_those_without_wishes() -> None:
+    assert RetryPolicy().rules() == Rules()
 
 
 PAID = decide(GET_LOST, used(11), R)
@@ -398,13 +432,12 @@ def test_stop_rule_budget_and_deadline_can_refuse(verdict: Verdict, facts: dict[
     else:
         assert (allowed.action, allowed.reason, allowed.cost) == (SURFACE, reason, 0)
         assert allowed.evidence is verdict.evidence
-        assert allowed.abort is verdict.abort
 
 
 def test_a_refused_replacement_leaves_the_old_connection_alone() -> None:
     verdict = decide(outcome(WAITING, GET, path_suspect=True), H, R)
     allowed = permit(verdict, stop=False, budget_left=False, now=0, deadline=None)
-    assert (allowed.action, allowed.abort, allowed.reason) == (WAIT, False, "budget")
+    assert (allowed.action, allowed.reason) == (WAIT, "budget")
 
 
 def test_a_refused_status_retry_delivers_the_response() -> None:
@@ -420,13 +453,13 @@ def test_a_verdict_that_is_no_retry_needs_no_permission() -> None:
 @pytest.mark.parametrize(
     ("method", "headers", "marked", "expected"),
     [
-        ("GET", [], None, True),
-        ("PUT", [], None, True),
+        *((method, [], None, True) for method in ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")),
         ("POST", [], None, False),
         ("PATCH", [], None, False),
         ("get", [], None, False),  # methods are case-sensitive
         ("POST", [(b"Idempotency-Key", b"1")], None, True),
-        ("POST", [(b"x-idempotency-KEY", b"1")], None, True),
+        ("POST", [(b"accept", b"*/*"), (b"x-idempotency-KEY", b"1")], None, True),
+        ("POST", [(b"accept", b"*/*")], None, False),
         ("POST", [], True, True),
         ("GET", [], False, False),
     ],
@@ -436,7 +469,7 @@ def test_idempotence(method: str, headers: list[tuple[bytes, bytes]], marked: An
 
 
 def test_a_retrier_above_announces_itself() -> None:
-    assert has_retrier([(b"X-Stainless-Retry-Count", b"0")])
+    assert has_retrier([(b"accept", b"*/*"), (b"X-Stainless-Retry-Count", b"0")])
     assert not has_retrier([(b"accept", b"*/*")])
 
 
@@ -450,12 +483,33 @@ def test_an_outcome_knows_what_the_failure_knows() -> None:
         kind=Kind.CONNECTION_RESET,
         category=Category.PEER_CLOSED,
         phase=WAITING,
+        action=Action.BACK_OFF,
         delivery=Delivery.ANSWERED,
         reused=True,
     )
-    ended = Outcome.of(failure, action=Action.BACK_OFF)
+    ended = Outcome.of(failure)
     assert (ended.sent, ended.answered, ended.reused, ended.action) == (Sent.ALL, True, True, Action.BACK_OFF)
     assert Outcome.of(failure.evolve(sent=Sent.NONE)).sent is Sent.NONE
+    assert [Outcome.of(one).cancelled for one in (failure, failure.evolve(kind=Kind.CANCELLED))] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "again"),
+    [
+        ("EAI_NONAME", Action.PHASE_TABLE, False),
+        ("EAI_NODATA", Action.PHASE_TABLE, False),
+        ("WSAHOST_NOT_FOUND", Action.PHASE_TABLE, False),
+        ("WSANO_DATA", Action.PHASE_TABLE, False),
+        ("EAI_NONAME", Action.BACK_OFF, True),  # it has resolved before in this process
+        ("EAI_AGAIN", Action.PHASE_TABLE, True),
+        ("EAI_FAIL", Action.LONG_BACK_OFF, True),
+    ],
+)
+def test_a_name_that_never_was_is_not_asked_for_again(name: str, action: Action, *, again: bool) -> None:
+    failure = Failure(
+        kind=Kind.NAME_RESOLUTION_ERROR, category=Category.DNS, phase=Phase.DNS, errno_name=name, action=action
+    )
+    assert decide(Outcome.of(failure), H, R).retries is again
 
 
 def test_a_restart_that_ends_every_connection_at_once_is_survived_whatever_the_budget() -> None:
@@ -484,11 +538,6 @@ def test_a_goaway_that_covers_the_request_says_nothing_of_its_failure() -> None:
     hopeless = dataclasses.replace(covered, category=Category.LOCAL_BUG)
     assert decide(covered, H, R).retries
     assert decide(hopeless, H, R).reason == "not_retryable"
-
-
-@pytest.mark.parametrize("phase", [Phase.POOL, Phase.IDLE])
-def test_a_connection_that_no_request_had_touched_is_not_aborted_for_one(phase: Phase) -> None:
-    assert not decide(outcome(phase, UNSENT, PEER, reused=True), H, R).abort
 
 
 def test_the_pause_that_a_server_asks_for_is_taken_to_the_letter() -> None:

@@ -31,12 +31,21 @@ def test_a_legal_value_is_understood(value: str, seconds: float) -> None:
     assert parse_retry_after(value, now=NOW) == seconds
 
 
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"])
+@pytest.mark.parametrize("month", range(1, 13))
+def test_every_month_has_its_name_in_every_form(month: int, form: str) -> None:
+    then = datetime(1994, month, 3, 4, 5, 6, tzinfo=UTC)
+    assert parse_retry_after(then.strftime(form), now=then.timestamp() - 7) == 7
+
+
 @pytest.mark.parametrize(
     ("now", "value", "year"),
     [
         (1_780_000_000, "Monday, 01-Jun-76 00:00:00 GMT", 2076),  # in 2026
         (1_780_000_000, "Monday, 01-Jun-77 00:00:00 GMT", None),  # 2077 is more than 50 years ahead: 1977
         (946_684_799, "Saturday, 01-Jan-00 00:00:00 GMT", 2000),  # on the last second of 1999
+        (946_684_799, "Friday, 01-Jan-49 00:00:00 GMT", 2049),
+        (946_684_799, "Sunday, 01-Jan-50 00:00:00 GMT", None),
     ],
 )
 def test_two_digits_of_a_year_reach_fifty_years_ahead(now: float, value: str, year: int | None) -> None:

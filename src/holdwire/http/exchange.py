@@ -205,7 +205,7 @@ class Exchange:
         if failure is None:
             outcome = Outcome(phase=attempt.phase, sent=attempt.sent, reused=attempt.reused)
         else:
-            outcome = Outcome.of(failure, action=failure.action)
+            outcome = Outcome.of(failure)
         if failure is None or not failure.phase.is_setup:
             outcome = replace(outcome, sent=attempt.sent, reused=attempt.reused)
         if failure is not None and failure.category in SPREADING and failure.peer and not attempt.multiplexed:

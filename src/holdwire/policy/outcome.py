@@ -24,14 +24,14 @@ __all__ = ["Http2Signal", "Outcome", "has_retrier", "is_idempotent"]
 class Http2Signal(enum.StrEnum):
     """What HTTP/2 said about a stream (RFC 9113, sections 6.8, 7 and 8.7)."""
 
-    REFUSED_STREAM = "refused_stream"
-    GOAWAY_BELOW = "goaway_below"
+    REFUSED_STREAM = enum.auto()
+    GOAWAY_BELOW = enum.auto()
     """GOAWAY whose last stream id is below ours, 0 included: the stream was not processed."""
-    GOAWAY_COVERS = "goaway_covers"
+    GOAWAY_COVERS = enum.auto()
     """GOAWAY whose last stream id is ours or above: the server may finish it."""
-    HTTP_1_1_REQUIRED = "http_1_1_required"
-    ENHANCE_YOUR_CALM = "enhance_your_calm"
-    RESET = "reset"
+    HTTP_1_1_REQUIRED = enum.auto()
+    ENHANCE_YOUR_CALM = enum.auto()
+    RESET = enum.auto()
     """RST_STREAM with any other code."""
 
 
@@ -89,7 +89,7 @@ class Outcome:
     other_address_left: bool = False
 
     @classmethod
-    def of(cls, failure: Failure, *, action: Action = Action.PHASE_TABLE) -> Self:
+    def of(cls, failure: Failure) -> Self:
         """What a failure tells; ``dataclasses.replace`` adds what it does not know."""
         sent = failure.sent
         if sent is None:
@@ -100,9 +100,9 @@ class Outcome:
             reused=failure.reused,
             category=failure.category,
             kind=failure.kind,
-            action=action,
+            action=failure.action,
             # BACK_OFF: the name has resolved before in this process, so that it is the resolver that has a problem
-            name_not_found=failure.errno_name in _NOT_FOUND and action is not Action.BACK_OFF,
+            name_not_found=failure.errno_name in _NOT_FOUND and failure.action is not Action.BACK_OFF,
             fin_before_write=failure.fin_before_write,
             answered=failure.delivery is Delivery.ANSWERED,
             cancelled=failure.kind is Kind.CANCELLED,

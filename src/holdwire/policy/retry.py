@@ -3,7 +3,8 @@
 Theory of operation: an attempt's ``Outcome`` is matched to one of 32 rows (``retry_table``, first match
 wins); the row says what may be done; then refusals are looked for, the first one found being the reason. ``decide``
 does that; ``permit`` adds what needs the clock, the stop rule and the budget. Not responsible for the pause
-(``backoff``, ``retry_after`` and the caller's wait strategy), for counting tokens (``budget``), or for doing it.
+(``backoff``, ``retry_after`` and the caller's wait strategy), for counting tokens (``budget``), for the old copy of the
+request (its connection makes an end of that, however the attempt ended), or for doing it.
 
 Invariants:
 
@@ -63,7 +64,6 @@ _UNCOUNTED: Final = 3
 _CALM: Final = 1.0
 """The least pause, in seconds, after a peer that asked for calm."""
 _UNKNOWN_ATTEMPTS: Final = 3
-_UNTOUCHED: Final = frozenset({Phase.POOL, Phase.IDLE})
 _HOPELESS: Final = frozenset({Category.CONFIGURATION, Category.LOCAL_BUG, Category.INTENTIONAL, Category.NOT_AN_ERROR})
 _GATEWAY: Final = frozenset({502, 503, 504})
 _TOO_MANY_REQUESTS: Final = 429
@@ -81,30 +81,26 @@ def decide(outcome: Outcome, history: History, rules: Rules) -> Verdict:
     if refusal is not None:
         if refusal == "may_have_been_processed":
             verdict = replace(verdict, row=WITHOUT_EVIDENCE.get(number, number))
-        return _with_end(replace(verdict, reason=refusal), outcome)
+        return replace(verdict, reason=refusal)
     action = _action(outcome, history, rules, number=number)
     if action not in RETRIES:
-        return _with_end(replace(verdict, action=action), outcome)
+        return replace(verdict, action=action)
     used = history.rows.count(number)
     proven = evidence is Evidence.PROOF
     free = used < (row.free if proven else row.free_unproven)
     if rules.switched_off and not (free and proven):
-        return _with_end(replace(verdict, reason="switched_off"), outcome)
+        return replace(verdict, reason="switched_off")
     told = outcome.retry_after if number in {OVERLOADED, STATUS} else None
     calm = outcome.http2 is Http2Signal.ENHANCE_YOUR_CALM or outcome.action is Action.LONG_BACK_OFF
-    return _with_end(
-        replace(
-            verdict,
-            action=action,
-            cost=0 if free else 1,
-            counted=not (free and proven and row.uncounted and action is _NOW and history.uncounted < _UNCOUNTED),
-            min_delay=told if told is not None else _CALM * calm,
-            exact_delay=told is not None,
-            fresh_connection=(row.fresh and not (row.slow and outcome.multiplexed)) or (row.uncounted and used > 0),
-            http11_only=row.http11_only,
-            free_idle=row.free_idle,
-        ),
-        outcome,
+    return replace(
+        verdict,
+        action=action,
+        cost=0 if free else 1,
+        counted=not (free and proven and row.uncounted and action is _NOW and history.uncounted < _UNCOUNTED),
+        min_delay=told if told is not None else _CALM * calm,
+        exact_delay=told is not None,
+        fresh_connection=(row.fresh and not (row.slow and outcome.multiplexed)) or (row.uncounted and used > 0),
+        free_idle=row.free_idle,
     )
 
 
@@ -132,16 +128,8 @@ def permit(
         reason = "budget"
     else:
         return verdict
-    goes_on = verdict.refused is not _SURFACE
-    return Verdict(
-        action=verdict.refused,
-        evidence=verdict.evidence,
-        row=verdict.row,
-        reason=reason,
-        abort=verdict.abort and not goes_on,
-        reset_stream=verdict.reset_stream and not goes_on,
-        refused=verdict.refused,
-    )
+    refused = verdict.refused
+    return Verdict(action=refused, evidence=verdict.evidence, row=verdict.row, reason=reason, refused=refused)
 
 
 def _refused(outcome: Outcome, number: int) -> RetryAction:
@@ -151,17 +139,6 @@ def _refused(outcome: Outcome, number: int) -> RetryAction:
     if number == BLACK_HOLE:
         return _WAIT
     return _DELIVER if outcome.status is not None and outcome.phase is not Phase.PROXY else _SURFACE
-
-
-def _with_end(verdict: Verdict, outcome: Outcome) -> Verdict:
-    """``verdict`` with what must happen to the old copy of the request: nothing while it may still be answered."""
-    if verdict.action in {_DELIVER, _WAIT} or outcome.phase.is_setup or outcome.phase in _UNTOUCHED:
-        return verdict
-    if outcome.status is not None and outcome.sent is Sent.ALL:
-        return verdict
-    if outcome.multiplexed:
-        return replace(verdict, reset_stream=outcome.http2 is None)
-    return replace(verdict, abort=True)
 
 
 def _evidence(outcome: Outcome, number: int, rules: Rules) -> Evidence:

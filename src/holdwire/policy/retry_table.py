@@ -75,7 +75,6 @@ class Row:
     uncounted: bool = False
     fresh: bool = False
     slow: bool = False
-    http11_only: bool = False
     free_idle: bool = False
 
 
@@ -114,7 +113,7 @@ TABLE: Final[dict[int, Row]] = {
              first=_WAIT),
     18: Row(reason="stream_reset", says="the server reset the stream", first=_BACKOFF),
     19: Row(reason="http_1_1_required", says="the server wants HTTP/1.1", first=_NOW, shots=1, then=_BACKOFF,
-             http11_only=True, fresh=True),
+             fresh=True),
     20: Row(reason="timed_out", says="nothing came back in time", first=_BACKOFF, fresh=True,
              slow=True),
     21: Row(reason="write_timed_out", says="the request could not be written in time", first=_BACKOFF,

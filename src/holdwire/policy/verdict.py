@@ -18,25 +18,25 @@ __all__ = ["RETRIES", "SETUP_ROWS", "Evidence", "History", "RetryAction", "Rules
 class RetryAction(enum.StrEnum):
     """What to do about an attempt."""
 
-    RETRY_NOW = "retry_now"
-    RETRY_BACKOFF = "retry_backoff"
-    RETRY_OTHER_ADDRESS = "retry_other_address"
-    CONNECT_FIRST = "connect_first"
+    RETRY_NOW = enum.auto()
+    RETRY_BACKOFF = enum.auto()
+    RETRY_OTHER_ADDRESS = enum.auto()
+    CONNECT_FIRST = enum.auto()
     """Open a replacement; only when it stands, abort the old connection and send the request again on it."""
-    KEEP_WAITING = "keep_waiting"
-    SURFACE = "surface"
-    DELIVER = "deliver"
+    KEEP_WAITING = enum.auto()
+    SURFACE = enum.auto()
+    DELIVER = enum.auto()
     """Give the response to the caller: it is the answer, or nothing better is to be had."""
 
 
 class Evidence(enum.StrEnum):
     """What stands behind sending a request again."""
 
-    PROOF = "proof"
+    PROOF = enum.auto()
     """It was certainly not processed."""
-    ASSUMED = "assumed"
+    ASSUMED = enum.auto()
     """It may have been processed, but doing it again is harmless by definition."""
-    NONE = "none"
+    NONE = enum.auto()
     """It may have been processed, and doing it again may do harm."""
 
 
@@ -68,14 +68,8 @@ class Verdict:
     counted: bool = False
     min_delay: float = 0.0
     exact_delay: bool = False
-    abort: bool = False
-    """Bytes of the request may be on their way or waiting: discard them and abort the connection (RST) before the
-    request is sent again or given up; with CONNECT_FIRST, once the replacement stands."""
-    reset_stream: bool = False
-    """The same for a stream of a connection that lives on: RST_STREAM and nothing more."""
     fresh_connection: bool = False
     """Send it on a connection that no request has used."""
-    http11_only: bool = False
     free_idle: bool = False
     """Close idle connections first: this host has run out of something."""
     refused: RetryAction = RetryAction.SURFACE
@@ -89,6 +83,11 @@ class Verdict:
     def is_setup(self) -> bool:
         """Whether the connection never came about, so that pauses are those between connect rounds (``backoff``)."""
         return self.row in SETUP_ROWS
+
+    @property
+    def new_round(self) -> bool:
+        """Whether it begins another round over the addresses."""
+        return self.is_setup and self.action is RetryAction.RETRY_BACKOFF
 
     @property
     def safe_to_retry(self) -> bool:
@@ -111,15 +110,14 @@ class History:
     connect_pauses: float = 0.0
     rows: tuple[int, ...] = ()
 
-    def after(self, verdict: Verdict, *, delay: float = 0.0) -> History:
+    def after(self, verdict: Verdict, *, delay: float) -> History:
         """The history once ``verdict``, a retry, is carried out after a pause of ``delay`` seconds."""
-        new_round = verdict.is_setup and verdict.action is RetryAction.RETRY_BACKOFF
         return replace(
             self,
             attempts=self.attempts + verdict.counted,
             uncounted=self.uncounted + (not verdict.counted),
-            connect_rounds=self.connect_rounds + new_round,
-            connect_pauses=self.connect_pauses + delay * new_round,
+            connect_rounds=self.connect_rounds + verdict.new_round,
+            connect_pauses=self.connect_pauses + delay * verdict.new_round,
             rows=(*self.rows, verdict.row),
         )
 
