@@ -54,6 +54,18 @@ def test_long_steps_are_jittered_only_upward() -> None:
         one.sent(first, streams=1, dice=dice)
         one.received(first, data=False, ack=True)
         assert one.due(streams=1) == pytest.approx(first + second)
+        one.received(first + 10, data=True, dice=dice)
+        assert one.due(streams=1) == pytest.approx(10 + 2 * first)
+
+
+def test_without_dice_an_interval_is_neither_short_nor_long() -> None:
+    one = Pings(0.0)
+    assert one.due(streams=1) == 30
+    one.sent(30, streams=1)
+    one.received(30, data=False)
+    assert one.due(streams=1) == pytest.approx(30 + 64.5)
+    one.received(40, data=True)
+    assert one.due(streams=1) == 70
 
 
 def test_nothing_is_sent_by_schedule_while_no_stream_is_open() -> None:
@@ -73,15 +85,27 @@ def test_a_fixed_interval_replaces_the_schedule_and_goes_past_the_ledger() -> No
 def test_a_fixed_interval_is_at_least_ten_seconds_whatever_the_dice() -> None:
     assert pings(interval=1).due(streams=1) == 10
     assert Pings(0.0, interval=10, dice=0).due(streams=1) == 10
+    assert [Pings(0.0, interval=100, dice=dice).due(streams=1) for dice in (0, 0.5, 1)] == pytest.approx([85, 100, 115])
     assert Pings(0.0, interval=0.1, floor=0.05, jitter=0).due(streams=1) == 0.1
 
 
-def test_a_ping_goes_before_the_headers_after_idling() -> None:
+@pytest.mark.parametrize(
+    ("settings", "too_early", "late_enough"),
+    [({}, 30.0, 30.1), ({"scale": 2}, 60.0, 60.1), ({"interval": 60}, 59.9, 60.0)],
+)
+def test_a_ping_goes_before_the_headers_after_silence(
+    settings: dict[str, Any], too_early: float, late_enough: float
+) -> None:
+    one = pings(**settings)
+    one.received(1000.0, data=False)
+    assert not one.wants_first_use(1000.0 + too_early, streams=0)
+    assert one.wants_first_use(1000.0 + late_enough, streams=0)
+
+
+def test_a_ping_before_the_headers_leaves_the_schedule_where_it_is() -> None:
     one = pings()
-    assert not one.wants_first_use(30.0)
-    assert one.wants_first_use(30.1)
     one.sent(30.1, streams=0, scheduled=False)
-    assert not one.wants_first_use(99.0)  # one is outstanding
+    assert not one.wants_first_use(99.0, streams=0)  # one is outstanding
     one.received(31, data=False, ack=True)
     assert one.due(streams=1) == 61  # the schedule stays where it is
 
@@ -118,6 +142,25 @@ def test_data_that_crosses_a_ping_does_not_make_the_next_one_free() -> None:
         one.sent(now, streams=1, scheduled=False)
         one.received(now, data=False, ack=True)
     assert not one.allows(103.0, streams=1)
+
+
+def test_data_makes_a_ping_free_and_forgets_the_strikes() -> None:
+    one = pings()
+    for begin in (100.0, 200.0):
+        for now in (begin, begin + 1, begin + 2):
+            assert one.allows(now, streams=1)
+            one.sent(now, streams=1, scheduled=False)
+            one.received(now, data=False, ack=True)
+        assert not one.allows(begin + 3, streams=1)
+        one.received(begin + 3, data=True)
+
+
+def test_an_origin_that_had_too_many_pings_is_left_alone_for_twice_as_long_after_two_strikes() -> None:
+    one = pings(scale=2)
+    for now in (1.0, 2.0, 3.0):
+        one.sent(now, streams=1, scheduled=False)
+        one.received(now, data=False, ack=True)
+    assert [one.allows(now, streams=1) for now in (622.9, 623.0)] == [False, True]
 
 
 def test_an_origin_with_too_many_pings_gets_half_as_many_for_ever() -> None:

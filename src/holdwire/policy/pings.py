@@ -116,7 +116,7 @@ class Pings:
         """Whether the schedule asks for a PING now (also before the HEADERS of a new stream, in the same write)."""
         return now >= self.due(streams=streams) and (self._interval is not None or self.allows(now, streams=streams))
 
-    def wants_first_use(self, now: float, *, streams: int = 0) -> bool:
+    def wants_first_use(self, now: float, *, streams: int) -> bool:
         """Whether to send a PING before the HEADERS of a stream, because nothing was received for long."""
         if self.outstanding:
             return False
@@ -178,7 +178,6 @@ class PingMemory:
         """``origin`` had too many PINGs; returns the new scale."""
         scale = self.scale(origin) * 2
         self._scales[origin] = scale
-        self._scales.move_to_end(origin)
         if len(self._scales) > self._size:
             self._scales.popitem(last=False)
         return scale
