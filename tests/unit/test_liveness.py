@@ -57,6 +57,18 @@ def test_bytes_from_before_a_probe_are_no_answer_to_it() -> None:
     assert live.received(40.2) == pytest.approx(0.2)
 
 
+def test_an_answer_within_the_same_tick_of_the_clock_is_an_answer() -> None:
+    live = probing(40.0)
+    assert live.received(40.0) == 0.0
+    assert live.state is State.IDLE
+
+
+def test_what_we_write_is_no_sign_of_life_of_the_peer() -> None:
+    live = machine()
+    live.wrote(20.0)
+    assert live.check(30.0) is Step.PROBE
+
+
 def test_a_probe_without_answer_is_death_after_a_look() -> None:
     live = probing()
     assert live.check(50.0) is Step.LOOK
@@ -64,6 +76,9 @@ def test_a_probe_without_answer_is_death_after_a_look() -> None:
     assert (live.state, live.due) == (State.DEAD, math.inf)
     live.received(51.0)
     assert live.check(51.0) is Step.DEAD
+    live.pause(52.0)
+    live.resume(53.0)
+    assert live.check(53.0) is Step.DEAD
 
 
 def test_unread_bytes_are_life() -> None:
@@ -88,12 +103,26 @@ def test_time_stands_still_while_the_probe_may_be_stuck(guard: str) -> None:
     assert live.judge(130.0) is Step.DEAD
 
 
+def test_a_probe_that_was_not_stuck_is_timed_again() -> None:
+    live = probing()
+    live.judge(50.0, write_moving=True)
+    live.received(55.0)
+    live.probed(90.0)
+    assert live.received(90.5) == 0.5
+
+
+def test_a_late_look_from_before_time_stood_still_saves_nobody_afterwards() -> None:
+    live = probing()
+    live.judge(70.0, window_closed=True)
+    assert live.check(90.0) is Step.LOOK
+    assert live.judge(90.0) is Step.DEAD
+
+
 def test_a_stalled_loop_probes_again_instead_of_killing() -> None:
     live = probing()
-    live.stalled(10.1)
     assert live.check(50.0) is Step.LOOK
-    assert live.judge(50.0) is Step.PROBE
-    assert live.check(50.0) is Step.PROBE
+    assert live.judge(50.0, stalled=10.1) is Step.PROBE
+    assert (live.due, live.check(50.0)) == (50.0, Step.PROBE)
     live.probed(50.0)
     assert live.check(70.0) is Step.LOOK
     assert live.judge(70.0) is Step.DEAD
@@ -105,20 +134,38 @@ def test_a_late_look_is_a_stalled_loop_too() -> None:
     assert live.judge(60.1) is Step.PROBE
 
 
+def test_a_stalled_loop_probes_again_though_the_interval_has_not_passed() -> None:
+    live = machine()
+    live.suspect(5.0)
+    live.probed(5.0)
+    assert live.check(25.0) is Step.LOOK
+    assert live.judge(25.0, stalled=10.1) is Step.PROBE
+    assert live.check(25.0) is Step.PROBE
+
+
 def test_a_short_stall_saves_nobody() -> None:
     live = probing()
-    live.stalled(9.0)
-    live.check(50.5)
-    assert live.judge(50.5) is Step.DEAD
+    assert live.check(50.5) is Step.LOOK
+    assert live.judge(50.5, stalled=9.5) is Step.DEAD, "half of the time-out"
 
 
 def test_a_host_that_slept_probes_at_once() -> None:
     live = machine()
     live.suspect(5.0)
+    assert live.due == 5.0
     assert (live.check(5.0), live.due) == (Step.PROBE, 5.0)
     live.probed(5.0)
     live.received(5.1)
     assert (live.check(6.0), live.due) == (Step.WAIT, 35.1)
+
+
+def test_a_suspicion_asks_for_one_probe_only() -> None:
+    live = machine()
+    live.suspect(5.0)
+    live.probed(5.0)
+    live.pause(6.0)  # nobody reads what the probe brings
+    live.resume(8.0)
+    assert live.due == 32.0
 
 
 def test_a_probe_from_before_the_sleep_is_void() -> None:
@@ -129,16 +176,20 @@ def test_a_probe_from_before_the_sleep_is_void() -> None:
     assert (live.check(5000.0), live.due) == (Step.WAIT, 5020.0)
 
 
-@pytest.mark.parametrize(("monotonic", "boottime", "slept"), [(10, 10, False), (10, 11.9, False), (10, 600, True)])
+@pytest.mark.parametrize(
+    ("monotonic", "boottime", "slept"), [(10, 10, False), (10, 12, False), (10, 12.1, True), (10, 600, True)]
+)
 def test_sleep_is_what_only_boot_time_counts(monotonic: float, boottime: float, *, slept: bool) -> None:
     assert was_suspended(monotonic, boottime) is slept
 
 
-def test_a_paused_reader_kills_nobody() -> None:
-    live = machine()
+@pytest.mark.parametrize("direction", ["read", "write", "both"])
+def test_a_paused_reader_kills_nobody(direction: str) -> None:
+    live = machine(direction=direction)
     live.pause(20.0)
     assert (live.check(500.0), live.due) == (Step.WAIT, math.inf)
     assert live.judge(500.0) is Step.WAIT
+    live.pause(400.0)
     live.resume(500.0)
     assert live.due == 510.0  # 20 of 30 seconds of silence had passed
     assert live.check(510.0) is Step.PROBE
@@ -152,10 +203,19 @@ def test_a_pause_makes_the_outstanding_probe_void() -> None:
     assert live.check(60.0) is Step.PROBE
 
 
-def test_bytes_read_during_a_pause_do_not_lie_in_the_future_after_it() -> None:
-    live = machine()
+def test_a_probe_that_we_wrote_before_a_pause_counts_as_written() -> None:
+    live = probing(30.0, direction="write")
+    live.pause(40.0)
+    live.resume(500.0)
+    assert live.due == 520.0
+
+
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_bytes_of_a_pause_do_not_lie_in_the_future_after_it(direction: str) -> None:
+    live = machine(direction=direction)
     live.pause(10.0)
     live.received(95.0)
+    live.wrote(95.0)
     live.resume(100.0)
     assert live.due == 130.0
 
@@ -169,6 +229,16 @@ def test_the_interval_is_jittered_by_fifteen_percent() -> None:
     assert live.due == pytest.approx(101 + 115)
 
 
+def test_without_dice_an_interval_is_neither_short_nor_long() -> None:
+    live = Liveness(0.0, interval=100.0)
+    assert live.due == 100
+    live.probed(100.0)
+    assert live.due == 120, "20 s are the patience that is not asked for"
+    live.received(101.0)
+    live.check(101.0)
+    assert live.due == 201
+
+
 def test_round_trips_are_recorded_and_smoothed() -> None:
     live = probing(30.0)
     live.received(30.8)
@@ -180,10 +250,11 @@ def test_round_trips_are_recorded_and_smoothed() -> None:
 
 
 def test_a_slow_path_gets_four_round_trips_and_an_allowance() -> None:
-    live = probing(30.0, timeout=1.0, allowance=0.5)
-    live.received(30.8)
-    live.probed(61.0)
-    assert live.due == pytest.approx(61.0 + 4 * 0.8 + 0.5)
+    for allowance, settings in ((0.5, {}), (0.1, {"allowance": 0.1})):
+        live = probing(30.0, timeout=1.0, **settings)
+        live.received(30.8)
+        live.probed(61.0)
+        assert live.due == pytest.approx(61.0 + 4 * 0.8 + allowance)
 
 
 def test_writing_counts_where_the_peer_wants_to_hear_from_us() -> None:

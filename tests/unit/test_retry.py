@@ -75,6 +75,11 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
     ("3 refused, other address", dataclasses.replace(REFUSED, other_address_left=True), H, R, OTHER, PROOF, 3, 0, True),
     ("3 refused, last address", REFUSED, used(3), R, BACKOFF, PROOF, 3, 0, True),
     ("3 refused, rounds used up", REFUSED, History(connect_rounds=4), R, SURFACE, PROOF, 3, 0, False),
+    (
+        "3 refused, last round, other address",
+        dataclasses.replace(REFUSED, other_address_left=True),
+        History(connect_rounds=4), R, OTHER, PROOF, 3, 0, True,
+    ),
     ("3 refused, pauses used up", REFUSED, History(connect_pauses=3.0), R, SURFACE, PROOF, 3, 0, False),
     ("4 out of descriptors", NO_FILES, H, R, BACKOFF, PROOF, 4, 0, True),
     ("4 still out of descriptors", NO_FILES, used(4), R, SURFACE, PROOF, 4, 0, False),
@@ -149,6 +154,12 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
     ),
     ("18 reset, GET", outcome(WAITING, GET, http2=Http2Signal.RESET), H, R, BACKOFF, ASSUMED, 18, 1, True),
     ("18 reset, POST", outcome(WAITING, POST, http2=Http2Signal.RESET), H, R, SURFACE, NONE, 18, 0, False),
+    ("18 reset unsent", outcome(WAITING, POST, UNSENT, http2=Http2Signal.RESET), H, R, BACKOFF, PROOF, 18, 1, True),
+    (
+        "18 reset unsent and yet answered",
+        outcome(WAITING, POST, UNSENT, http2=Http2Signal.RESET, answered=True),
+        H, R, SURFACE, NONE, 18, 0, False,
+    ),
     ("19 wants 1.1, GET", outcome(WAITING, GET, http2=Http2Signal.HTTP_1_1_REQUIRED), H, R, NOW, ASSUMED, 19, 1, True),
     (
         "19 wants 1.1, POST",
@@ -193,6 +204,11 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
         H, R, DELIVER, ASSUMED, 25, 0, False,
     ),
     (
+        "25 408 with Retry-After: 0",
+        outcome(WAITING, GET, status=408, reused=True, connection_close=True, retry_after=0.0),
+        H, R, NOW, ASSUMED, 25, 1, True,
+    ),
+    (
         "25 second 408",
         outcome(WAITING, GET, status=408, reused=True, connection_close=True),
         used(25), R, DELIVER, ASSUMED, 25, 0, False,
@@ -222,6 +238,11 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
         "28 body cut",
         outcome(Phase.RESPONSE_BODY, PEER, GET, response_started=True),
         H, R, SURFACE, ASSUMED, 28, 0, False,
+    ),
+    (
+        "28 unsent and yet answered",
+        outcome(Phase.RESPONSE_BODY, UNSENT, PEER, response_started=True),
+        H, R, SURFACE, NONE, 28, 0, False,
     ),
     (
         "29 event stream cut",
@@ -297,6 +318,8 @@ GET_LOST = outcome(WAITING, PEER, GET, reused=True)
             outcome(WAITING, GET, category=Category.VIOLATION, kind=Kind.TLS_PROTOCOL_ERROR),
             used(13), R, SURFACE, "not_retryable",
         ),
+        (outcome(WAITING, GET, status=500, retry_after=31.0), H, LISTED, DELIVER, "retry_after_too_long"),
+        (GET_LOST, H, Rules(never=frozenset({Kind.CONNECTION_RESET})), SURFACE, "kind_excluded"),
         (DNS_NONE, H, R, SURFACE, "name_not_found"),
         (dataclasses.replace(GET_LOST, caller_retries=True), H, R, SURFACE, "caller_retries"),
         (outcome(WAITING, GET, status=503, caller_retries=True), H, LISTED, DELIVER, "caller_retries"),
@@ -309,6 +332,7 @@ GET_LOST = outcome(WAITING, PEER, GET, reused=True)
         (outcome(Phase.CONNECT, UNSENT, SLOW, user_timeout=True), H, R, SURFACE, "timeout"),
         (outcome(Phase.POOL, UNSENT, SLOW, kind=Kind.POOL_TIMEOUT), H, Rules(timeouts=True), SURFACE, "timeout"),
         (REFUSED, History(connect_rounds=4), R, SURFACE, "connect"),
+        (dataclasses.replace(DNS_TEMP, other_address_left=True), History(connect_rounds=4), R, SURFACE, "connect"),
         (REFUSED, History(connect_rounds=2), Rules(connect_rounds=2), SURFACE, "connect"),
         (outcome(WAITING, GET, category=Category.UNKNOWN, reused=True), H, R, BACKOFF, "reused_connection_lost"),
         (outcome(WAITING, GET, category=Category.UNKNOWN), History(attempts=3), R, SURFACE, "attempts"),
@@ -416,6 +440,7 @@ FREE = decide(outcome(HEADERS, UNSENT, PEER, reused=True), H, R)
         (PAID, {}, None),
         (PAID, {"stop": True}, "attempts"),
         (PAID, {"budget_left": False}, "budget"),
+        (PAID, {"deadline": 10.1}, None),
         (PAID, {"deadline": 9.0}, "deadline"),
         (PAID, {"deadline": 10.5, "delay": 0.5}, "deadline"),
         (PAID, {"deadline": 10.5, "least_attempt": 0.5}, "deadline"),
@@ -531,6 +556,23 @@ def test_a_tunnel_is_tried_again_for_the_troubles_of_a_gateway(status: int, *, a
 def test_what_another_attempt_cannot_cure_is_not_repeated(category: Category) -> None:
     verdict = decide(outcome(WAITING, GET, category=category, kind=Kind.OTHER, reused=True), H, R)
     assert (verdict.action, verdict.reason) == (SURFACE, "not_retryable")
+
+
+@pytest.mark.parametrize(("action", "least"), [(Action.BACK_OFF, 0.0), (Action.LONG_BACK_OFF, 1.0)])
+def test_a_failure_that_wants_a_pause_gets_one(action: Action, least: float) -> None:
+    verdict = decide(dataclasses.replace(GET_LOST, action=action), H, R)
+    assert (verdict.action, verdict.min_delay, verdict.exact_delay) == (BACKOFF, least, False)
+
+
+def test_only_a_time_out_that_is_repeated_needs_a_pause() -> None:
+    repeats = Rules(timeouts=True)
+    assert decide(GET_LOST, H, repeats).action is NOW
+    assert decide(dataclasses.replace(GET_LOST, user_timeout=True), H, repeats).action is BACKOFF
+
+
+def test_what_the_server_says_of_a_stream_counts_more_than_what_became_of_the_connection() -> None:
+    refused = outcome(WAITING, POST, http2=Http2Signal.REFUSED_STREAM, category=Category.VIOLATION, kind=Kind.OTHER)
+    assert decide(refused, H, R).action is NOW
 
 
 def test_a_goaway_that_covers_the_request_says_nothing_of_its_failure() -> None:

@@ -81,7 +81,6 @@ class Liveness:
         "_last_write",
         "_paused_at",
         "_probed_at",
-        "_stalled",
         "_state",
         "_suspect",
         "_timed",
@@ -113,9 +112,7 @@ class Liveness:
         self._jitter = jitter
         self._state = State.IDLE
         self._last_read = self._last_write = self._probed_at = self._paused_at = self._expiry = now
-        self._timed = True
-        self._stalled = 0.0
-        self._suspect = False
+        self._timed = self._suspect = False
         self._gap = self._next_gap(dice)
         self.due = now + self._gap
 
@@ -139,7 +136,6 @@ class Liveness:
         if self._state is not State.PROBING or now < self._probed_at:  # what was here before a probe is no answer to it
             return None
         self._state = State.IDLE
-        self._suspect = False
         if not reply or not self._timed:
             return None
         rtt = now - self._probed_at
@@ -165,12 +161,8 @@ class Liveness:
             pause = now - self._paused_at
             self._last_read = min(now, self._last_read + pause)
             self._last_write = min(now, self._last_write + pause)
-            self._probed_at = min(now, self._probed_at + pause)
+            self._probed_at += pause
             self.check(now)
-
-    def stalled(self, seconds: float) -> None:
-        """The event loop ran nothing for ``seconds``: told by whoever owns the timer."""
-        self._stalled += seconds
 
     def suspect(self, now: float) -> None:
         """The host slept, or a neighbour died: probe now, and forget a probe that was sent before."""
@@ -186,7 +178,6 @@ class Liveness:
         self._suspect = False
         self._probed_at = now
         self._timed = True
-        self._stalled = 0.0
         self._gap = self._next_gap(dice)
         self.due = self._expiry = now + self._patience()
 
@@ -196,14 +187,17 @@ class Liveness:
             self.due = now if self._suspect else self._quiet_since() + self._gap
             return Step.PROBE if self.due <= now + slack else Step.WAIT
         if self._state is State.PROBING:
-            if now < self._expiry:
-                return Step.WAIT
-            self._stalled += now - self._expiry
-            return Step.LOOK
+            return Step.WAIT if now < self._expiry else Step.LOOK
         return Step.DEAD if self._state is State.DEAD else Step.WAIT
 
     def judge(
-        self, now: float, *, unread: bool = False, window_closed: bool = False, write_moving: bool = False
+        self,
+        now: float,
+        *,
+        unread: bool = False,
+        window_closed: bool = False,
+        write_moving: bool = False,
+        stalled: float = 0.0,
     ) -> Step:
         """What the expired probe means.
 
@@ -212,6 +206,8 @@ class Liveness:
             unread: Bytes wait in the kernel that we have not read (FIONREAD): the peer lives.
             window_closed: Our bytes are stuck behind a window of 0 and the peer answers (``evidence.window_closed``).
             write_moving: A large write is on its way and bytes of it were acknowledged since the probe.
+            stalled: Seconds since the probe in which the event loop ran nothing, as far as its timers know. That we
+                look late is one more such pause.
         """
         if self._state is not State.PROBING:
             return self.check(now)
@@ -221,10 +217,9 @@ class Liveness:
         if window_closed or write_moving:
             # the probe may be stuck behind our own bytes: its time stands still, so that it times nothing either
             self._timed = False
-            self._stalled = 0.0
             self.due = self._expiry = now + self._patience() / 2
             return Step.WAIT
-        if self._stalled > self.timeout / 2:
+        if stalled + now - self._expiry > self.timeout / 2:
             self._state = State.IDLE
             self._suspect = True
             self.due = now

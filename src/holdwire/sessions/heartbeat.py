@@ -312,22 +312,21 @@ class Beat:
 
     def _look(self, owner: Owner, now: float) -> Step:
         """The time-out has passed: what does the kernel say?"""
-        liveness = self._liveness
         # a probe of bytes may never have left: a message was being sent, or the kernel had no room
         if not self._sent and isinstance(self._settings.probe, bytes) and self._send(owner):
             self._begin(now)  # now it has, and gets all of its time
             return Step.WAIT
         facts = self._wire.facts()
         info, queued = facts.get("tcp"), facts.get("outq") or 0
-        liveness.stalled(self._ticker.lag - self._lag)
         acked = self._bytes_acked()
         moving = queued > 0 and acked is not None and self._acked is not None and acked > self._acked
         self._acked = acked
-        return liveness.judge(
+        return self._liveness.judge(
             now,
             unread=bool(inq(self._wire.extra(SocketAttribute.raw_socket))),  # noqa: S610 - anyio's, not Django's
             window_closed=info is not None and bool(window_closed(info, queued=queued, dead_after=self._dead_after)),
             write_moving=moving,
+            stalled=self._ticker.lag - self._lag,
         )
 
     def _bytes_acked(self) -> int | None:
