@@ -5,6 +5,7 @@ The stages (``tests.stages``) run side by side: they mostly wait.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -24,7 +25,8 @@ from holdwire.cli.output import Output
 from holdwire.doctor.case import Case
 from holdwire.doctor.rungs import conversation
 from holdwire.doctor.target import Target
-from holdwire.testing import Answer, ChaosServer
+from holdwire.testing import Answer, ChaosServer, Request
+from tests.proxies import StubProxy
 from tests.side_by_side import SideBySide
 from tests.stages import HEALTHY, LAB, STAGES, answering, place, tls_server
 
@@ -294,6 +296,34 @@ def test_a_fault_that_comes_and_goes_is_found_by_looking_again(capsys: pytest.Ca
     assert "reset instead of an answer" in capsys.readouterr().out.splitlines()[0]
 
 
+def test_an_address_that_lacks_its_interface_is_not_called_a_crash_of_the_server() -> None:
+    code, document = doctor(*FAST, "--plain", "[fe80::1]:80")
+    assert (code, first(document)) == (1, "address_incomplete")
+
+
+def test_the_server_is_asked_by_the_name_that_it_has_on_the_wire() -> None:
+    hosts: set[str | None] = set()
+
+    def note(request: Request) -> Answer:
+        hosts.add(request.header("host"))
+        return Answer()
+
+    with ChaosServer(tls=False) as server:
+        server.handle("/", note)
+        port = server.url.rpartition(":")[2]
+        code, document = doctor(*FAST, "--resolve", "127.0.0.1", f"http://b\u00fccher.example:{port}")
+        assert code == 0, document["headline"]
+        assert hosts == {f"xn--bcher-kva.example:{port}"}
+
+
+def test_the_password_of_a_proxy_is_unquoted() -> None:
+    with answering(b"220 ready\r\n") as port, StubProxy() as proxy:
+        doctor(*FAST, "--plain", "--proxy", f"http://me:p%40ss@{proxy.name}", f"127.0.0.1:{port}")
+    credentials = base64.b64encode(b"me:p@ss")
+    assert proxy.heads
+    assert all(b"Proxy-Authorization: Basic " + credentials in head for head in proxy.heads)
+
+
 def test_a_port_whose_security_nobody_knows_is_asked_at_the_given_address() -> None:
     with answering(b"220 mail.example ESMTP\r\n") as port:
         code, document = doctor(*FAST, "--resolve", "127.0.0.1", f"no-such-host.invalid:{port}")
@@ -314,6 +344,8 @@ def test_a_port_whose_security_nobody_knows_is_asked_at_the_given_address() -> N
         ["--profile", "no-such-profile", "h"],
         ["--log", "/no/such/file", "h"],
         ["--idle", "0", "h"],
+        ["--path", "/\u00e9", "h"],
+        ["--path", "/ HTTP/1.1\r\nX: y", "h"],
     ],
 )
 def test_wrong_usage_opens_nothing_and_says_why(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,6 +194,20 @@ def test_healthy_capture_exits_0(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "tls_established" in told
 
 
+def test_a_capture_without_a_connection_is_nothing_to_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    talk = Conversation()
+    talk.handshake()
+    capture = talk.write(tmp_path / "strange.pcap")
+    data = bytearray(capture.read_bytes())
+    data[20:24] = (999).to_bytes(4, "little")
+    capture.write_bytes(data)
+
+    assert main(["pcap", str(capture)]) == 2
+    told = capsys.readouterr().out
+    assert told.startswith("unknown: there is no TCP connection")
+    assert "link type 999" in told
+
+
 def test_file_that_is_missing_or_no_capture_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     junk = tmp_path / "junk"
     junk.write_bytes(b"not a capture")

@@ -17,6 +17,8 @@ GOOD = {
     "https://example.com/a?b=c": Target("example.com", 443, secure=True),
     "http://example.com:12345": Target("example.com", 12345, secure=False),
     "WSS://example.com": Target("example.com", 443, secure=True),
+    "b\u00fccher.example": Target("xn--bcher-kva.example", 443, secure=True),
+    "https://[fe80::1%25eth0]/": Target("fe80::1%eth0", 443, secure=True),
 }
 
 
@@ -37,6 +39,25 @@ def test_a_wrong_target_is_told_how_to_be_written_and_its_secrets_are_not_repeat
     with pytest.raises(ValueError, match="write HOST, HOST:PORT") as caught:
         parse_target(text)
     assert "secret" not in str(caught.value)
+
+
+def test_a_name_that_cannot_be_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a valid host name"):
+        parse_target("b\u00fc..cher")
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    {
+        "https://example.com": "example.com",
+        "http://example.com": "example.com",
+        "http://example.com:443": "example.com:443",
+        "https://[::1]:8443": "[::1]:8443",
+        "http://[fe80::1%25eth0]": "[fe80::1]",
+    }.items(),
+)
+def test_the_server_is_told_its_name_as_a_browser_would(text: str, host: str) -> None:
+    assert parse_target(text).authority == host
 
 
 def test_an_ipv6_target_is_shown_in_brackets() -> None:

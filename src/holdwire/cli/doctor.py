@@ -6,7 +6,7 @@ import functools
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import anyio
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sni", metavar="NAME", default="", help="the server name in TLS, if it is not the host")
     parser.add_argument("--ca", type=values.authorities, metavar="FILE", help="trust the certificates in this file")
     parser.add_argument("--proxy", metavar="URL", help="look through this proxy (http, socks5)")
-    parser.add_argument("--path", default="/", help="what to GET (default /)")
+    parser.add_argument("--path", type=values.path, default="/", help="what to GET (default /)")
     parser.add_argument("--timeout", type=values.seconds, default=5.0, metavar="S", help="for each step (default 5)")
     parser.add_argument("--repeat", type=values.count, default=1, metavar="N", help="look N times, a second apart")
     parser.add_argument(
@@ -184,7 +184,9 @@ def _proxy(url: str | None) -> Proxy | None:
     parts = urlsplit(url)
     if parts.scheme not in PROXY_SCHEMES or parts.scheme == "https" or not parts.hostname:
         raise ValueError("--proxy: give http://host:port or socks5://host:port")
-    credentials = None if parts.username is None else (parts.username.encode(), (parts.password or "").encode())
+    credentials = None
+    if parts.username is not None:
+        credentials = unquote_to_bytes(parts.username), unquote_to_bytes(parts.password or "")
     socks = parts.scheme.startswith("socks")
     return Proxy(
         scheme=parts.scheme,

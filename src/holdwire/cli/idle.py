@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     security = parser.add_mutually_exclusive_group()
     security.add_argument("--tls", dest="secure", action="store_true", default=None, help="speak TLS")
     security.add_argument("--plain", dest="secure", action="store_false", help="speak no TLS")
-    parser.add_argument("--path", default="/", help="what to GET (default /)")
+    parser.add_argument("--path", type=values.path, default="/", help="what to GET (default /)")
     parser.add_argument(
         "--send", metavar="TEXT", help="send this instead of an HTTP request; \\r \\n \\xNN are understood"
     )

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
             unread.append(f"{name}: {exc.strerror or exc}")
     conclusion = sorted((cause for _, one in captures for cause in conclude(one)), key=lambda cause: -cause.confidence)
     verdict = verdict_of(conclusion)
-    if not any(one.packets for _, one in captures):
+    if not conclusion and not any(one.connections for _, one in captures):
         verdict = Verdict.UNKNOWN
     if args.json:
         output.document(
@@ -82,7 +82,8 @@ def _tell(
         first = conclusion[0]
         output.verdict(verdict, f"{first.name}: {first.advice}")
     elif verdict is Verdict.UNKNOWN:
-        output.verdict(verdict, "no packet could be read")
+        packets = any(capture.packets for _, capture in captures)
+        output.verdict(verdict, "there is no TCP connection to be seen" if packets else "no packet could be read")
     else:
         output.verdict(verdict, "nothing in the capture explains trouble")
     for name, capture in captures:

@@ -12,7 +12,7 @@ import math
 import ssl
 from pathlib import Path
 
-__all__ = ["address", "authorities", "count", "file", "seconds", "share"]
+__all__ = ["address", "authorities", "count", "file", "path", "seconds", "share"]
 
 
 def seconds(text: str) -> float:
@@ -38,6 +38,13 @@ def address(text: str) -> str:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"give an IP address, not {text}") from None
+
+
+def path(text: str) -> str:
+    """What is asked of an HTTP server: a path, perhaps with a query."""
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or " " in text:
+        raise argparse.ArgumentTypeError(f"give a path that begins with /, in ASCII (the rest as %XX), not {text!r}")
+    return text
 
 
 def file(text: str) -> str:

@@ -134,7 +134,7 @@ class Case:
                 via=self.proxy.name,
                 origin=(host, port),
             )
-            request = Request(b"GET", Origin("https", host, port), b"/", [])
+            request = Request(b"GET", Origin("tcp", host, port), b"/", [])
             await self.proxy.open_tunnel(dialled.stream, request, deadline)
             return dialled.stream
         there = address or self.address or host
@@ -172,7 +172,7 @@ class Case:
 
     def request(self, *, path: str | None = None, close: bool = False, padding: int = 0) -> bytes:
         """A GET of the user's path, or of ``path``, with ``padding`` bytes of a header that means nothing."""
-        head = f"GET {path or self.path} HTTP/1.1\r\nHost: {self.target.host}\r\n"
+        head = f"GET {path or self.path} HTTP/1.1\r\nHost: {self.target.authority}\r\n"
         head += "Accept: */*\r\nUser-Agent: holdwire-doctor\r\n"
         if close:
             head += "Connection: close\r\n"

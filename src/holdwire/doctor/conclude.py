@@ -52,6 +52,11 @@ ADVICE: Final[dict[str, tuple[int, str, str]]] = {
         "this host itself does not let the connection out",
         "Check the local firewall, SELinux or seccomp, and the rules of the container.",
     ),
+    "address_incomplete": (
+        2,
+        "the address does not say through which interface",
+        "Add it to a link-local IPv6 address, as in fe80::1%eth0.",
+    ),
     "some_addresses_fail": (
         2,
         "some of the host's addresses do not work",

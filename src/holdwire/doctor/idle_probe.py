@@ -73,7 +73,7 @@ class HttpUse:
     @classmethod
     def to(cls, target: Target, path: str = "/") -> HttpUse:
         """A GET of ``path``."""
-        head = f"GET {path} HTTP/1.1\r\nHost: {target}\r\nAccept: */*\r\nUser-Agent: holdwire-doctor\r\n\r\n"
+        head = f"GET {path} HTTP/1.1\r\nHost: {target.authority}\r\nAccept: */*\r\nUser-Agent: holdwire-doctor\r\n\r\n"
         return cls(head.encode("ascii"))
 
     async def __call__(self, wire: SocketStream | TLSStream, timeout: float) -> None:

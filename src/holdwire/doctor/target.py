@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from ..tls.context import ascii_name
+
 __all__ = ["Target", "parse_target"]
 
 _SCHEMES: Final[dict[str, tuple[int, bool]]] = {
@@ -35,11 +37,18 @@ class Target:
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def authority(self) -> str:
+        """What the header Host says: an interface is nobody else's business, and the usual port is left out."""
+        host = self.host.partition("%")[0]
+        host = f"[{host}]" if ":" in host else host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
 
 def parse_target(text: str, *, secure: bool | None = None) -> Target:
     """The target that ``text`` names: ``example.com``, ``example.com:8443``, ``[::1]:443``, ``https://example.com/``.
 
-    Without a port it is 443. ``secure`` overrides what scheme and port suggest.
+    Without a port it is 443. ``secure`` overrides what scheme and port suggest. The host is as DNS has it, in ASCII.
 
     Raises:
         ValueError: It names none; the message says what to write.
@@ -63,12 +72,20 @@ def parse_target(text: str, *, secure: bool | None = None) -> Target:
         raise ValueError(f"{text!r} names no host; {hint}")
     if port == 0:
         raise ValueError(f"port 0 is no port; {hint}")
+    host = _as_dns_has_it(host, of_url=bool(separator))
     port = port or default
     if secure is None:
         secure = by_scheme
     if secure is None and port in _TLS_PORTS | _PLAIN_PORTS:
         secure = port in _TLS_PORTS
     return Target(host, port, secure)
+
+
+def _as_dns_has_it(host: str, *, of_url: bool) -> str:
+    """In ASCII; the interface of a link-local address as the system wants it, which a URL spells otherwise."""
+    if not host.isascii():
+        return ascii_name(host) or host
+    return host.replace("%25", "%", 1) if of_url else host
 
 
 def _is_ipv6(text: str) -> bool:

@@ -85,6 +85,7 @@ _SIGNS: Final[tuple[tuple[Callable[[Failure], bool], str, float], ...]] = (
     (lambda failure: failure.kind is Kind.TIMED_OUT, "syn_dropped", 0.85),
     (lambda failure: failure.kind is Kind.ADDRESS_NOT_AVAILABLE, "ports_short", 0.9),
     (lambda failure: failure.category is Category.LOCAL_RESOURCE, "descriptors_short", 0.9),
+    (lambda failure: failure.errno_name == "EINVAL", "address_incomplete", 0.9),
     (lambda _: True, "reset_by_server", 0.6),
 )
 """What a failed connect is a sign of: the first that holds."""
