@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -244,6 +245,15 @@ async def test_a_wrong_option_of_a_request_is_named(
         with pytest.raises(error, match=re.escape(words)):
             await client.get(server.url, extensions={"holdwire": options})
     assert server.accepted == 0
+
+
+@pytest.mark.parametrize("name", ["connect", "read", "write", "pool"])
+async def test_a_time_out_that_is_no_number_is_named(family: Family, server: ChaosServer, name: str) -> None:
+    async with family.client() as client:
+        with pytest.raises(ValueError, match=f"timeout: {name}=nan: give a number of seconds, or None"):
+            await client.get(server.url, timeout=family.http.Timeout(5, **{name: math.nan}))
+        assert server.accepted == 0
+        assert (await client.get(server.url, timeout=family.http.Timeout(None, **{name: math.inf}))).status_code == 200
 
 
 async def test_a_closed_transport_says_what_to_do_and_entering_it_anew_opens_it(

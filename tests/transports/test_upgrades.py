@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import socket
 import struct
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -157,6 +159,9 @@ async def test_after_101_the_stream_begins_with_what_came_behind_the_head(
         assert await stream.read(100, timeout=1) == b"HELLO"
         with pytest.raises(family.core.ReadTimeout):
             await stream.read(100, timeout=0.05)
+        for call in (partial(stream.read, 100), partial(stream.write, b"x"), partial(stream.start_tls, None)):
+            with pytest.raises(ValueError, match="=nan: give a number of seconds"):
+                await call(timeout=math.nan)
         await stream.write(b"still there", timeout=1)
         assert await stream.read(100, timeout=1) == b"STILL THERE"
 

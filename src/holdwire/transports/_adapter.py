@@ -18,7 +18,7 @@ from ..http.messages import Origin, Request, Timeouts
 from ..net.wire import Wire
 from ..telemetry import ClientSpans, warn_if_doubled, warn_if_instrumented
 from ._body import body_of
-from ._checks import check_options
+from ._checks import check_options, timeouts_of
 from ._stream import NetworkStream
 
 if TYPE_CHECKING:
@@ -143,9 +143,7 @@ class Adapter:
             target,
             headers,
             body_of(stream, self._family.byte_stream),
-            timeouts=_NO_LIMITS
-            if limits is None
-            else Timeouts(limits.get("connect"), limits.get("read"), limits.get("write"), limits.get("pool")),
+            timeouts=_NO_LIMITS if limits is None else timeouts_of(limits),
             context=contextvars.copy_context(),
         )
         options = extensions.get("holdwire")

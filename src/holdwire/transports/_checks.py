@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ..http.messages import Timeouts
 from ..policy.profiles import Profile
 from ..policy.settings import Heartbeat, Keepalive, PoolPolicy
 from ..retrying import RetryPolicy
@@ -16,7 +17,7 @@ from ..retrying import RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["UNSET", "Unset", "check_arguments", "check_options"]
+__all__ = ["UNSET", "Unset", "check_arguments", "check_options", "check_timeout", "timeouts_of"]
 
 TRUNCATION: Final = frozenset({"error", "accept"})
 OPTIONS: Final = frozenset({"idempotent", "deadline", "tls_truncation"})
@@ -70,6 +71,30 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     if not hasattr(arguments["observers"], "__iter__"):
         message = f"observers={arguments['observers']!r:.80}: give a list of observers, [observer]"
         raise TypeError(message)
+
+
+def timeouts_of(limits: Mapping[str, float | None]) -> Timeouts:
+    """The time-outs of a request, as the client libraries hand them over. One that is over already is no mistake.
+
+    Raises:
+        ValueError: One of them is NaN.
+    """
+    connect, read, write, pool = limits.get("connect"), limits.get("read"), limits.get("write"), limits.get("pool")
+    if connect != connect or read != read or write != write or pool != pool:  # noqa: PLR0124 - true of NaN alone
+        for name in ("connect", "read", "write", "pool"):
+            check_timeout(name, limits.get(name))
+    return Timeouts(connect, read, write, pool)
+
+
+def check_timeout(name: str, seconds: float | None) -> None:
+    """Refuse a time-out that would never be over, nor be seen to have no limit.
+
+    Raises:
+        ValueError: It is NaN.
+    """
+    if seconds is not None and math.isnan(seconds):
+        message = f"timeout: {name}={seconds!r}: give a number of seconds, or None for no limit"
+        raise ValueError(message)
 
 
 def check_options(options: Any) -> None:

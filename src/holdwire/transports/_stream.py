@@ -16,6 +16,7 @@ from anyio.streams.tls import TLSAttribute
 from ..errors import DeadlineExceeded, HoldwireError
 from ..net.wire import Look
 from ..tls.stream import TLSStream
+from ._checks import check_timeout
 
 if TYPE_CHECKING:
     import ssl
@@ -42,11 +43,13 @@ class NetworkStream:
         if self._leftover:
             data, self._leftover = self._leftover[:max_bytes], self._leftover[max_bytes:]
             return data
+        check_timeout("read", timeout)
         with self._mapped("ReadError", "ReadTimeout"):
             return await self.wire.read(max_bytes, timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write all of ``buffer``."""
+        check_timeout("write", timeout)
         if buffer:
             with self._mapped("WriteError", "WriteTimeout"):
                 await self.wire.write(buffer, timeout)
@@ -59,6 +62,7 @@ class NetworkStream:
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> NetworkStream:
         """TLS on top of this stream."""
+        check_timeout("connect", timeout)
         with self._mapped("ConnectError", "ConnectTimeout"):
             secured = await TLSStream.connect(
                 self.wire, context=ssl_context, server_hostname=server_hostname or "", timeout=timeout
