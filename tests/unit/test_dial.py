@@ -18,6 +18,7 @@ from holdwire.errors import ConnectFailed, DeadlineExceeded
 from holdwire.net.dial import STAGGER, dial, dial_unix, substitute_sockets
 from holdwire.net.keepalive import effective
 from holdwire.net.resolve import AddressMemory
+from holdwire.policy.kind import Category
 from holdwire.policy.phase import Phase
 from holdwire.policy.settings import Keepalive
 from holdwire.testing import SocketPlan
@@ -307,6 +308,34 @@ async def test_a_local_address_that_is_not_ours_is_named(listener: socket.socket
     failure = caught.value.failure
     assert failure is not None
     assert (failure.errno_name, failure.syscall) == ("EADDRNOTAVAIL", "bind")
+
+
+@pytest.mark.parametrize(
+    ("code", "category", "says"),
+    [
+        (socket.EAI_NONAME, Category.CONFIGURATION, "Correct local_address."),
+        (socket.EAI_AGAIN, Category.DNS, "local_address='eth-0.test' could not be looked up (EAI_AGAIN)"),
+    ],
+    ids=["no such name", "no answer"],
+)
+async def test_a_local_address_that_cannot_be_looked_up_is_not_taken_for_the_peer_s_name(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket, code: int, category: Category, says: str
+) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        raise socket.gaierror(code, "told by the resolver")
+
+    monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+    with pytest.raises(ConnectFailed, match=r"local_address='eth-0\.test'") as caught:
+        await dial(*listener.getsockname(), keepalive=None, local_address="eth-0.test")
+    assert says in str(caught.value)
+    assert caught.value.failure is not None
+    assert caught.value.failure.category is category
+    assert [step.failure for step in caught.value.steps] == [caught.value.failure]
+
+
+async def test_a_local_address_may_be_a_name(monkeypatch: pytest.MonkeyPatch, listener: socket.socket) -> None:
+    monkeypatch.setattr(anyio, "getaddrinfo", answering("127.0.0.1"))
+    assert tried(await connected(*listener.getsockname(), local_address="eth-1.test")) == ["127.0.0.1"]
 
 
 async def test_records_name_the_origin_and_the_proxy_in_between() -> None:

@@ -26,7 +26,7 @@ import anyio
 from ..errors import ConnectFailed, DeadlineExceeded
 from ..events import SetupStep
 from ..policy import diagnosis
-from ..policy.kind import Kind
+from ..policy.kind import Action, Kind
 from ..policy.phase import Phase
 from .attempt import Attempt
 from .resolve import Address, AddressMemory, NameNotResolved, interleave, literal, resolve
@@ -196,7 +196,7 @@ class _Dial:
     async def _addresses(self) -> list[Address]:
         found = await self._resolve(self._host, self._port)
         if self._local_address is not None:
-            for address in reversed(await self._resolve(self._local_address, 0)):
+            for address in reversed(await self._resolve(self._local_address, 0, ours=True)):
                 self._local_hosts[address.family] = address.host
             found = [address for address in found if address.family in self._local_hosts]
             if not found:
@@ -213,7 +213,7 @@ class _Dial:
             found = self._memory.order(found, time.monotonic())
         return found
 
-    async def _resolve(self, host: str, port: int) -> list[Address]:
+    async def _resolve(self, host: str, port: int, *, ours: bool = False) -> list[Address]:
         address = literal(host, port)
         if address is not None:
             return [address]
@@ -224,7 +224,7 @@ class _Dial:
             with anyio.move_on_after(self._left()):
                 found = await resolve(host, port, facts=self._facts())
         except NameNotResolved as exc:
-            failure = exc.failure
+            failure = self._not_ours(exc.failure) if ours else exc.failure
             self._looked_up(began, failure)
             raise _failed([failure], self._steps()) from exc.__cause__
         if not found:
@@ -233,6 +233,21 @@ class _Dial:
             raise self._too_late(failure)
         self._looked_up(began, None)
         return interleave(found)
+
+    def _not_ours(self, failure: Failure) -> Failure:
+        """What it is called that ``local_address`` could not be looked up: nobody shall look for the peer's name."""
+        detail = f"local_address={self._local_address!r:.80} could not be looked up ({failure.errno_name})"
+        if failure.action in {Action.BACK_OFF, Action.LONG_BACK_OFF}:
+            return failure.evolve(detail=detail)
+        return diagnosis.from_errno(
+            errno.EADDRNOTAVAIL,
+            syscall="bind",
+            phase=Phase.CONNECT,
+            facts=self._facts(),
+            connected=False,
+            bound=True,
+            detail=detail,
+        )
 
     def _looked_up(self, began: int, failure: Failure | None) -> None:
         self._lookups.append(SetupStep(phase=Phase.DNS, began=began, ended=time.time_ns(), failure=failure))
