@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import anyio
 
 from holdwire.net.stream import SocketStream
+from holdwire.tls.engine import Engine
 from holdwire.tls.stream import TLSStream
 from tests.net_helpers import tcp_pair
 
 if TYPE_CHECKING:
+    import pytest
     from anyio.abc import ByteStream
 
     from holdwire.testing.certificates import Identity
 
-__all__ = ["VERSIONS", "Contexts", "secure", "socket_streams", "together"]
+__all__ = ["VERSIONS", "Contexts", "secure", "session_reads", "socket_streams", "together"]
 
 T = TypeVar("T")
 Step: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
@@ -80,3 +82,15 @@ async def secure(
         ),
     )
     return first, second
+
+
+def session_reads(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
+    """The engines whose session was read, from now on: CPython leaks some kilobytes each time."""
+    reads: list[Engine] = []
+
+    def read(engine: Engine) -> ssl.SSLSession | None:
+        reads.append(engine)
+        return engine.object.session
+
+    monkeypatch.setattr(Engine, "session", property(read))
+    return reads

@@ -18,6 +18,8 @@ from holdwire.net.resolve import AddressMemory
 from holdwire.policy.settings import PoolPolicy
 from holdwire.testing import ChaosServer
 from holdwire.tls.session import SessionCache
+from holdwire.tls.stream import TLSStream
+from tests.tls_helpers import session_reads
 from tests.unit.test_resolve import answering
 
 if TYPE_CHECKING:
@@ -57,3 +59,30 @@ async def test_a_handshake_that_fails_says_whether_another_address_is_left(monke
         with pytest.raises(ConnectFailed) as second:
             await made.connect(Attempt(Request(b"GET", origin, b"/", [])))
         assert not second.value.address_left
+
+
+async def test_a_path_that_fails_now_and_then_reads_no_tls_session_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = session_reads(monkeypatch)
+    with ChaosServer(tls=True) as server:
+        context = server.client_context()
+        made = connector(tls_context=lambda: context)
+        origin = Origin("https", "127.0.0.1", server.address[1])
+        resumed: list[bool] = []
+
+        async def exchange() -> None:
+            connection = await made.connect(Attempt(Request(b"GET", origin, b"/", [])))
+            wire = connection.wire
+            assert isinstance(wire, TLSStream)
+            resumed.append(wire.session_reused)
+            await wire.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await wire.read(1000)
+            wire.abort()
+
+        await exchange()
+        for _ in range(4):
+            for _ in range(2):
+                server.script("handshake rst")
+                await exchange()  # at the second attempt, which offers none: the server may have hated it
+            await exchange()
+    assert resumed == [False] + [False, False, True] * 4
+    assert len(reads) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 import threading
 from typing import TYPE_CHECKING
@@ -20,12 +21,13 @@ from holdwire.tls.context import ascii_name, offer_protocols, prepare
 from holdwire.tls.session import SessionCache
 from holdwire.tls.stream import TLSStream
 from tests.net_helpers import clean_runtime
-from tests.tls_helpers import VERSIONS, Contexts, secure, socket_streams, together
+from tests.tls_helpers import VERSIONS, Contexts, secure, session_reads, socket_streams, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdwire.policy.failure import Failure
+    from holdwire.tls.engine import Engine
 
 __all__ = ["clean_runtime"]
 
@@ -43,7 +45,7 @@ def contexts(version: str) -> Contexts:
 
 
 async def exchanged(
-    contexts: Contexts, *, session: ssl.SSLSession | None, keep: Callable[[ssl.SSLSession], None] | None = None
+    contexts: Contexts, *, session: ssl.SSLSession | None, keep: Callable[[Engine], None] | None = None
 ) -> bool:
     """Connect, exchange a word, close; whether the session was resumed."""
     client, server = await secure(socket_streams(), contexts, client={"session": session})
@@ -57,76 +59,149 @@ async def exchanged(
     return reused
 
 
+async def some_session(contexts: Contexts) -> ssl.SSLSession:
+    """A session that a connection has left."""
+    kept: list[ssl.SSLSession | None] = []
+    await exchanged(contexts, session=None, keep=lambda engine: kept.append(engine.session))
+    assert len(kept) == 1
+    assert kept[0] is not None
+    return kept[0]
+
+
+class Connections:
+    """Connections of one key as the cache sees them; a session is read from ``engine``, and that is counted."""
+
+    def __init__(self, contexts: Contexts, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cache = SessionCache()
+        self.key = self.cache.key(contexts.client, "localhost")
+        self.engine = engine
+        self._reads = session_reads(monkeypatch)
+
+    @property
+    def reads(self) -> int:
+        return len(self._reads)
+
+    def offer(self) -> ssl.SSLSession | None:
+        return self.cache.get(self.key)
+
+    def fail(self, *offers: ssl.SSLSession | None, failure: Failure | None = None) -> None:
+        """The handshakes of connections that offer ``offers`` fail."""
+        for offered in offers:
+            if offered is not None:
+                self.cache.fail(self.key, offered, failure)
+
+    def succeed(self, *offers: ssl.SSLSession | None, resumes: bool = True) -> None:
+        """Connections shake hands at once, and then receive their first data."""
+        made = [
+            self.cache.keeper(self.key, offered=offered, resumed=resumes and offered is not None) for offered in offers
+        ]
+        for keep in made:
+            if keep is not None:
+                keep(self.engine)
+
+
+@pytest.fixture
+async def connections(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> Connections:
+    client, server = await secure(socket_streams(), contexts)
+    await server.send(b"welcome")
+    assert await client.receive() == b"welcome"
+    await client.aclose()
+    await server.aclose()
+    return Connections(contexts, client.engine, monkeypatch)
+
+
 class TestSessions:
     async def test_the_second_connection_resumes_the_first_ones_session(self, contexts: Contexts) -> None:
         cache = SessionCache()
         key = cache.key(contexts.client, "localhost")
-        first = cache.keeper(key, offered=False, resumed=False)
+        first = cache.keeper(key, offered=None, resumed=False)
         assert not await exchanged(contexts, session=cache.get(key), keep=first)
         for _ in range(2):
-            keep = cache.keeper(key, offered=True, resumed=True)
-            assert await exchanged(contexts, session=cache.get(key), keep=keep)
+            session = cache.get(key)
+            assert cache.keeper(key, offered=session, resumed=True) is None, "reading one anew loses memory"
+            assert await exchanged(contexts, session=session)
 
     async def test_a_server_that_resumes_nothing_is_offered_sessions_now_and_then_only(
-        self, contexts: Contexts
+        self, connections: Connections
     ) -> None:
-        kept: list[ssl.SSLSession] = []
-        await exchanged(contexts, session=None, keep=kept.append)
-        cache = SessionCache()
-        key = cache.key(contexts.client, "localhost")
         offers = 0
         for _ in range(1000):
-            offered = cache.get(key) is not None
-            offers += offered
-            if (keep := cache.keeper(key, offered=offered, resumed=False)) is not None:
-                keep(kept[0])
+            offers += connections.offer() is not None
+            connections.succeed(connections.offer(), resumes=False)
         assert 3 < offers <= 3 + 1000 // 64
-        cache.keep(key, kept[0])
-        for _ in range(10):  # it has learnt to
-            assert cache.get(key) is not None
-            assert cache.keeper(key, offered=True, resumed=True) is None, "reading one anew loses memory"
-        assert cache.keeper(key, offered=True, resumed=False) is not None, "refused: the next one is taken"
+        assert connections.reads <= 3 + 1000 // 64
+        while connections.offer() is None:
+            connections.succeed(None)
+        reads = connections.reads
+        for _ in range(64):  # it has learnt to
+            connections.succeed(connections.offer())
+        assert connections.reads == reads
+        refused = connections.offer()
+        assert refused is not None
+        connections.succeed(refused, refused, refused, resumes=False)  # it has begun anew
+        assert connections.reads == reads + 1, "refused: a new one is taken, once"
+        assert connections.offer() is not None
+        assert connections.offer() is not refused
 
-    async def test_a_session_with_which_a_handshake_failed_is_tried_once_more_and_not_read_anew(
-        self, contexts: Contexts
+    async def test_of_several_servers_behind_one_name_any_can_resume_and_few_sessions_are_read(
+        self, connections: Connections
     ) -> None:
-        kept: list[ssl.SSLSession] = []
-        await exchanged(contexts, session=None, keep=kept.append)
-        cache = SessionCache()
-        key = cache.key(contexts.client, "localhost")
-        cache.keep(key, kept[0])
-        for _ in range(20):  # an unlucky path: in between it is resumed
-            for _ in range(5):
-                cache.fail(key, None)  # on several connections at once
-            assert cache.get(key) is None, "the next one is to succeed"
-            assert cache.keeper(key, offered=False, resumed=False) is None, "reading one anew loses memory"
-            assert cache.get(key) is kept[0]
-            assert cache.keeper(key, offered=True, resumed=True) is None
-        keepers: list[object] = []
-        for _ in range(2):
-            cache.fail(key, None)
-            keepers.append(cache.keeper(key, offered=False, resumed=False))
-        assert keepers[1] is not None, "failed twice: it is gone, and a new one is taken"
-        assert cache.get(key) is None
+        dice = random.Random(7)
+        offers = 0
+        for _ in range(6400):
+            offers += connections.offer() is not None
+            connections.succeed(connections.offer(), resumes=dice.random() < 0.8)
+        assert offers > 3200
+        assert connections.reads <= 3 + 100
 
-    async def test_a_session_that_the_peer_answered_by_an_alert_is_dropped(self, contexts: Contexts) -> None:
-        kept: list[ssl.SSLSession] = []
-        await exchanged(contexts, session=None, keep=kept.append)
-        cache = SessionCache()
-        key = cache.key(contexts.client, "localhost")
-        cache.keep(key, kept[0])
-        cache.fail(key, diagnosis.from_tls(phase=Phase.TLS_HANDSHAKE, facts={}, tls=TlsDetail(alert=40)))
-        assert cache.keeper(key, offered=False, resumed=False) is not None
-        assert cache.get(key) is None
+    async def test_a_session_with_which_a_handshake_failed_is_offered_again_and_not_read_anew(
+        self, connections: Connections
+    ) -> None:
+        connections.succeed(None)
+        session = connections.offer()
+        assert session is not None
+        for _ in range(20):  # an unlucky path: in between it is resumed
+            for _ in range(2):
+                connections.fail(*[session] * 5)  # on several connections at once
+                assert connections.offer() is None, "the next one is to succeed"
+                connections.succeed(None)
+                assert connections.offer() is session
+            connections.succeed(session)
+        for _ in range(3):
+            connections.fail(connections.offer())
+            connections.succeed(None)
+        assert connections.reads == 1
+        for _ in range(60):
+            assert connections.offer() is None, "given up: for some time it is offered none"
+            connections.succeed(None)
+
+    async def test_many_connections_at_once_on_a_failing_path_read_next_to_no_sessions(
+        self, connections: Connections
+    ) -> None:
+        dice = random.Random(7)
+        under_way = [connections.offer() for _ in range(6)]
+        for _ in range(3000):
+            offered = under_way.pop(dice.randrange(len(under_way)))
+            (connections.fail if dice.random() < 0.05 else connections.succeed)(offered)
+            under_way.append(connections.offer())
+        assert connections.reads <= 3
+
+    async def test_a_session_that_the_peer_answered_by_an_alert_is_dropped(self, connections: Connections) -> None:
+        connections.succeed(None)
+        alerted = connections.offer()
+        alert = diagnosis.from_tls(phase=Phase.TLS_HANDSHAKE, facts={}, tls=TlsDetail(alert=40))
+        connections.fail(alerted, failure=alert)
+        assert connections.offer() is None
+        connections.succeed(None)
+        connections.fail(alerted, failure=alert)  # a slow one
+        assert connections.offer() is not None
+        assert connections.offer() is not alerted
 
     async def test_a_session_of_another_context_is_not_used_and_does_no_harm(
         self, contexts: Contexts, version: str
     ) -> None:
-        kept: list[ssl.SSLSession] = []
-        await exchanged(contexts, session=None, keep=kept.append)
-        assert len(kept) == 1
         other = Contexts(Contexts.of(self_signed(), version).client, contexts.server)
-        assert not await exchanged(other, session=kept[0])
+        assert not await exchanged(other, session=await some_session(contexts))
 
     def test_nothing_is_shared_across_contexts_names_verification_certificates_and_proxies(self) -> None:
         cache = SessionCache()
@@ -144,20 +219,19 @@ class TestSessions:
         keys.append(cache.key(context, "example.org"))
         assert len(set(keys)) == len(keys)
 
-    async def test_the_least_recently_used_session_goes_first(self, contexts: Contexts) -> None:
-        kept: list[ssl.SSLSession] = []
-        await exchanged(contexts, session=None, keep=kept.append)
+    async def test_the_least_recently_used_session_goes_first(
+        self, contexts: Contexts, connections: Connections
+    ) -> None:
         cache = SessionCache(size=2)
         first, second, third = (cache.key(contexts.client, name) for name in ("a", "b", "c"))
-        cache.keep(first, kept[0])
-        cache.keep(second, kept[0])
-        assert cache.get(first) is kept[0]
-        cache.keep(third, kept[0])
+        for key in (first, second):
+            keep = cache.keeper(key, offered=None, resumed=False)
+            assert keep is not None
+            keep(connections.engine)
+        assert cache.keeper(first, offered=cache.get(first), resumed=True) is None
+        cache.keeper(third, offered=None, resumed=False)
+        assert cache.get(first) is not None
         assert cache.get(second) is None
-        cache.forget(first)
-        assert len(cache) == 1
-        cache.clear()
-        assert len(cache) == 0
 
 
 class TestClientCertificates:

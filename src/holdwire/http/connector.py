@@ -257,7 +257,7 @@ class Connector:
                 step.result = secured
         except HoldwireError as exc:
             if session is not None:
-                self._sessions.fail(key, exc.failure)
+                self._sessions.fail(key, session, exc.failure)
             error = _of_the_proxy(exc) if phase is Phase.PROXY else exc
             if exc.failure is not None and (self._proxy is None or phase is Phase.PROXY):
                 self._memory.failed(wire.peer or "", time.monotonic())  # through a tunnel it is not the address's fault
@@ -269,7 +269,7 @@ class Connector:
         except BaseException:
             wire.abort()
             raise
-        secured.on_session = self._sessions.keeper(key, offered=session is not None, resumed=secured.session_reused)
+        secured.on_session = self._sessions.keeper(key, offered=session, resumed=secured.session_reused)
         steps.append(_step(phase, began, wire))
         return secured
 

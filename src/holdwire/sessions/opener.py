@@ -239,12 +239,12 @@ class Opener:
                 )
         except HoldwireError as exc:
             if session is not None:
-                _tls_sessions.fail(key, exc.failure)
+                _tls_sessions.fail(key, session, exc.failure)
             if exc.failure is not None and wire.peer is not None:
                 self._memory.failed(wire.peer, time.monotonic())
             raise
         if self._resume:
-            secured.on_session = _tls_sessions.keeper(key, offered=session is not None, resumed=secured.session_reused)
+            secured.on_session = _tls_sessions.keeper(key, offered=session, resumed=secured.session_reused)
         return secured
 
     def _told(

@@ -4,19 +4,23 @@ A resumed session skips the certificate: so one is never used across contexts, h
 client certificates or proxies. A session keeps its context alive, so the context's id in a key stays true as long as
 the entry exists.
 
-CPython (3.11 to 3.13) loses some kilobytes with each session that is read from a connection, and reading takes as long
-as a good part of a handshake. So a session is taken after a full handshake only, and offered until the server refuses
-it. A handshake that the peer ended is tried once more without it, by whoever connects. A session whose handshake met
-an alert is dropped; after any other failure it is set aside for a connection and offered once more: mostly it was the
-path that failed, and a new session would lose memory each time. That gives up single use of tickets (RFC 8446, C.4):
-who watches the network can link connections that share one. A server that keeps refusing is given peace. Not
-responsible for when a session is taken (``stream``: after the first application data, because TLS 1.3 sends its tickets
-after the handshake).
+CPython before 3.13.1 (3.11 always) leaks a copy of the session, six kilobytes and more, whenever one is read from a
+connection (gh-116810); on every version that takes as long as a good part of a handshake. So reading is what this
+economizes: a session is offered for as long as the server resumes it, is read anew only where there is none, and every
+key has a credit of reads, which its connections earn anew. A handshake that the peer ended is tried once more without
+it, by whoever connects. A session whose handshake met an alert is dropped; after any other failure it rests until there
+is a full one, and is offered again: mostly it was the path that failed. That gives up single use of tickets (RFC 8446,
+C.4): who watches the network can link connections that share one. One that is refused, or fails, time and again is
+given up, and the server given peace.
+
+Not responsible for when a session is taken (``stream``: after the first application data, because TLS 1.3 sends its
+tickets after the handshake).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..policy.kind import Kind
@@ -26,14 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from ..policy.failure import Failure
+    from .engine import Engine
 
 __all__ = ["SessionCache", "SessionKey"]
 
 _SIZE: Final = 256
-_REFUSALS: Final = 3
-"""After so many refused sessions in a row a server is taken to resume none."""
-_TRIAL: Final = 64
-"""Every so many connections it is tried again."""
+_STRIKES: Final = 3
+"""After so many refusals and failed handshakes in a row a session is given up."""
+_PRICE: Final = 64
+"""So many connections earn one read."""
+_CREDIT: Final = 3 * _PRICE
+"""What a key begins with, and has at most."""
 
 
 class SessionKey(NamedTuple):
@@ -47,25 +54,36 @@ class SessionKey(NamedTuple):
     proxy: str | None
 
 
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one key."""
+
+    session: ssl.SSLSession | None = None
+    resting: bool = False
+    """A handshake that offered it has failed, and there was no full one since."""
+    strikes: int = 0
+    """Refusals and failed handshakes since a session was last resumed."""
+    credit: int = _CREDIT
+    """In connections."""
+
+    def strike(self) -> None:
+        """The session was refused, or its handshake failed."""
+        self.strikes += 1
+        if self.strikes >= _STRIKES:
+            self.session = None
+            self.credit = 0
+
+
 class SessionCache:
-    """The latest session of each key; the least recently used ones go first.
+    """The session of each key; the least recently used ones go first.
 
     Args:
-        size: Entries at most.
+        size: Keys at most.
     """
 
     def __init__(self, size: int = _SIZE) -> None:
         self._size = size
-        self._entries: OrderedDict[SessionKey, ssl.SSLSession] = OrderedDict()
-        self._refusals: OrderedDict[SessionKey, int] = OrderedDict()
-        """Sessions in a row that were refused, and once these are enough every connection since."""
-        self._aside: OrderedDict[SessionKey, ssl.SSLSession] = OrderedDict()
-        """With which a handshake has failed, until there is a full one."""
-        self._doubted: set[SessionKey] = set()
-        """Whose entry comes from there, and has not been resumed since."""
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        self._entries: OrderedDict[SessionKey, _Entry] = OrderedDict()
 
     def key(
         self,
@@ -89,75 +107,46 @@ class SessionCache:
         )
 
     def get(self, key: SessionKey) -> ssl.SSLSession | None:
-        """The session to resume, if there is one."""
-        session = self._entries.get(key)
-        if session is not None:
-            self._entries.move_to_end(key)
-        return session
+        """The session to offer, if there is one."""
+        entry = self._entries.get(key)
+        return None if entry is None or entry.resting else entry.session
 
-    def keep(self, key: SessionKey, session: ssl.SSLSession) -> None:
-        """Remember ``session`` for later connections."""
-        self._entries[key] = session
-        self._entries.move_to_end(key)
-        self._doubted.discard(key)
-        while len(self._entries) > self._size:
-            dropped, _ = self._entries.popitem(last=False)
-            self._doubted.discard(dropped)
-
-    def fail(self, key: SessionKey, failure: Failure | None) -> None:
-        """A handshake that offered the session of ``key`` has failed: set it aside; the second time, or after an alert
-        of the peer, drop it.
-        """
-        session = self._entries.get(key)
-        if session is None:
+    def fail(self, key: SessionKey, offered: ssl.SSLSession, failure: Failure | None) -> None:
+        """A handshake that offered ``offered`` has failed by ``failure``: let it rest, or give it up."""
+        entry = self._entries.get(key)
+        if entry is None or entry.session is not offered or entry.resting:
             return  # it was offered on several at once, and another one was first
-        alerted = failure is not None and failure.kind is Kind.TLS_ALERT_RECEIVED
-        if key not in self._doubted and not alerted:
-            self._aside[key] = session
-            if len(self._aside) > self._size:
-                self._aside.popitem(last=False)
-        self.forget(key)
+        entry.resting = True
+        if failure is not None and failure.kind is Kind.TLS_ALERT_RECEIVED:
+            entry.session = None
+        entry.strike()
 
-    def forget(self, key: SessionKey) -> None:
-        """Drop the session of ``key``: the server refused it."""
-        self._entries.pop(key, None)
-        self._doubted.discard(key)
-        self._refusals[key] = self._refusals.get(key, 0) + 1
-        if len(self._refusals) > self._size:
-            self._refusals.popitem(last=False)
+    def keeper(
+        self, key: SessionKey, *, offered: ssl.SSLSession | None, resumed: bool
+    ) -> Callable[[Engine], None] | None:
+        """What a stream is given as ``on_session`` once its handshake is over: it reads a session, if still needed.
 
-    def keeper(self, key: SessionKey, *, offered: bool, resumed: bool) -> Callable[[ssl.SSLSession], None] | None:
-        """What a stream is given as ``on_session`` once its handshake is over: it remembers a session under ``key``.
-
-        None where the one that is remembered was just resumed or is to be tried once more, and where the server resumes
-        none.
+        None where there is a session, or reading one costs more than was earned.
         """
-        aside = self._aside.pop(key, None)
+        entry = self._entries.setdefault(key, _Entry())
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+        entry.credit = min(entry.credit + 1, _CREDIT)
+        if resumed or offered is None:
+            entry.resting = False
         if resumed:
-            self._refusals.pop(key, None)
-            self._doubted.discard(key)
-            if key in self._entries:
-                return None
-        elif offered:
-            self.forget(key)
-        refusals = self._refusals.get(key, 0)
-        if refusals >= _REFUSALS:
-            self._refusals[key] = refusals + 1
-            if refusals % _TRIAL:
-                return None
-        elif aside is not None and not offered:
-            self.keep(key, aside)
-            self._doubted.add(key)
+            entry.strikes = 0
+        elif offered is not None and offered is entry.session:
+            entry.strike()
+            if entry.credit >= _PRICE:  # else the old one is offered on: the server may be one of several
+                entry.session = None
+        if entry.session is not None or entry.credit < _PRICE:
             return None
 
-        def keep(session: ssl.SSLSession) -> None:
-            self.keep(key, session)
+        def keep(engine: Engine) -> None:
+            if entry.session is None and entry.credit >= _PRICE:  # another connection may have been first
+                entry.credit -= _PRICE
+                entry.session = engine.session
 
         return keep
-
-    def clear(self) -> None:
-        """Forget all sessions."""
-        self._entries.clear()
-        self._aside.clear()
-        self._doubted.clear()
-        self._refusals.clear()

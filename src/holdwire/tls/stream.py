@@ -94,8 +94,8 @@ class TLSStream(Wire):
         self.port: int = lower.port
         self.accepted = 0
         """Bytes of plaintext that were encrypted, and so will leave before any later ones."""
-        self.on_session: Callable[[ssl.SSLSession], None] | None = None
-        """Given the session to resume, once, after the first application data."""
+        self.on_session: Callable[[Engine], None] | None = None
+        """Given the engine, once, after the first application data: now its session is one to resume."""
         self._outbox = Outbox(engine, lower)
         self._turn_to_receive = Turn()
         self._carry = b""
@@ -243,9 +243,7 @@ class TLSStream(Wire):
     def _prove(self) -> None:
         self._proven = True
         if self.on_session is not None:
-            session = self.engine.session
-            if session is not None:
-                self.on_session(session)
+            self.on_session(self.engine)
 
     async def _receive(self, deadline: float | None) -> None:
         """Feed the engine once, or see that another task has done so."""
