@@ -84,6 +84,25 @@ async def test_a_stream_that_ends_comes_back_after_the_last_event_and_nothing_is
 
 
 @leaks
+@pytest.mark.parametrize(("given", "asked"), [("\u00e4 1", "\u00e4 1"), ("  x ", "x"), ("\U0001f600", "\U0001f600")])
+async def test_an_id_that_is_no_header_as_it_stands_comes_back_to_the_server(
+    make_client: Callable[[], Any], given: str, asked: str
+) -> None:
+    server = Events(HEAD + f"id: {given}\ndata: one\n\n".encode())
+    async with serve(server) as port, make_client() as client:
+        assert await collect(client, f"http://127.0.0.1:{port}/") == ["one"]
+    assert server.asked == [None, asked]
+
+
+@pytest.mark.parametrize("digits", [16, 400, 5000])
+def test_a_retry_that_nobody_could_mean_is_ignored(digits: int) -> None:
+    parser = EventParser()
+    parser.feed(b"retry: 10\n")
+    assert [event.data for event in parser.feed(b"retry: " + b"9" * digits + b"\ndata: a\n\n")] == ["a"]
+    assert parser.retry == 0.01
+
+
+@leaks
 async def test_the_servers_retry_is_waited_for_and_204_stops() -> None:
     server = Events(HEAD + b"retry: 400\ndata: a\n\n")
     async with serve(server) as port, httpx.AsyncClient() as client:

@@ -18,6 +18,8 @@ from ..errors import RemoteProtocolError
 __all__ = ["EventParser", "ServerSentEvent"]
 
 _MAX_SIZE: Final = 16 * 1024 * 1024
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,15}").fullmatch
+"""More digits are no pause that anybody could mean."""
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 
 
@@ -98,7 +100,7 @@ class EventParser:
             case "id" if "\0" not in value:
                 self._id = value
                 self._own_id = True
-            case "retry" if value.isascii() and value.isdigit():
+            case "retry" if _MILLISECONDS(value):
                 self.retry = int(value) / 1000
             case _:  # a comment, or what the standard says to ignore
                 pass

@@ -153,9 +153,9 @@ class EventSource:
             self.connections += 1
 
     async def _send(self) -> Any:
-        headers = dict(self._headers)
-        if self._parser.last_event_id:
-            headers["Last-Event-ID"] = self._parser.last_event_id
+        headers: dict[str, str | bytes] = dict(self._headers)
+        if last := self._parser.last_event_id.strip(" \t"):  # which no header's value could begin or end with
+            headers["Last-Event-ID"] = last.encode()
         timeout = self._client.timeout
         timeout = type(timeout)(**{**timeout.as_dict(), "read": None})
         request = self._client.build_request(self._method, self._url, headers=headers, timeout=timeout, **self._request)
