@@ -16,7 +16,7 @@ from holdwire.testing import Answer, BlockingChaosProxy, ChaosServer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
@@ -193,6 +193,20 @@ async def test_an_idle_connection_of_http2_is_closed_after_its_time(server: Chao
     assert server.accepted == 2
 
 
+@pytest.mark.parametrize("server", [False], ids=["plain"], indirect=True)
+async def test_a_connection_of_http2_is_not_idle_while_a_request_is_in_progress(server: ChaosServer) -> None:
+    async def slowly() -> AsyncGenerator[bytes]:
+        yield b"x"
+        await anyio.sleep(1)
+        yield b"y"
+
+    server.script("idle:0.5 fin")
+    async with resilient(server) as http:
+        assert (await http.get("/")).status_code == 200
+        assert (await http.post("/", content=slowly())).content == b"xy"
+        await server.until("closed")
+
+
 def test_what_is_no_http2_is_rejected() -> None:
     with ChaosServer(tls=True, http2=True) as server:
         context = server.client_context()
@@ -259,9 +273,8 @@ async def test_a_proxy_says_goaway_for_the_server(server: ChaosServer, proxy: Bl
     assert server.ledger.count() == 2
 
 
-def test_a_proxy_passes_http11_on_as_it_is(server: ChaosServer, proxy: BlockingChaosProxy) -> None:
-    if server.identity is not None:
-        pytest.skip("its target_tls offers HTTP/2 alone")
+@pytest.mark.parametrize("server", [False], ids=["plain"], indirect=True)  # by TLS the proxy itself offers HTTP/2 alone
+def test_a_proxy_passes_http11_on_as_it_is(proxy: BlockingChaosProxy) -> None:
     proxy.script("frame:1 rst")
     with httpx.Client(base_url=f"http://localhost:{proxy.address[1]}") as http:
         assert http.get("/").http_version == "HTTP/1.1"

@@ -276,7 +276,7 @@ class Http2Talk:
         if not exchange.over:
             self._server.journal.note("answered", self._connection.number, str(answer.status))
             await self._faulty.response_over(exchange.number)
-        self._streams.pop(exchange.stream, None)
+        self._forget(exchange.stream)
         self._active = anyio.current_time()
         if answer.close and self._frames.last is None:
             self._frames.last = self._frames.latest
@@ -320,6 +320,6 @@ class Http2Talk:
         """Strike idle faults: so many seconds after the last byte, if no request is in progress."""
         await self._rested.wait()
         while fault := self._faulty.next_idle():
-            while (rest := self._active + fault.at - anyio.current_time()) > 0 or self._streams:  # noqa: ASYNC110
-                await anyio.sleep(max(rest, 0.01))
+            while (rest := self._active + fault.at - anyio.current_time()) > 0 or self._streams:
+                await (self._opened.wait() if self._streams else anyio.sleep(rest))
             await self._faulty.strike(fault)
