@@ -82,6 +82,31 @@ def test_streams_learn_from_silence_whether_it_is_broken_or_not(used: bool) -> N
     assert history.last_failure is told[-1]
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_five_seconds_of_silence_on_a_stream_are_not_young(used: bool) -> None:  # noqa: FBT001
+    for idle, known in ((5.0, True), (4.99, False)):
+        history = OriginHistory()
+        for n in range(1, 4):
+            lost = failure(Kind.CONNECTION_RESET, Phase.UPGRADED)
+            history.stream_failed(1000.0 * n, lost, idle=idle, used=used, answers=n)
+        assert (history.estimate(3000.0) is not None) == known
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_found_dead_long_after_a_limit_may_have_died_at_it(stream: bool) -> None:  # noqa: FBT001
+    history = OriginHistory()
+    for n, idle in enumerate((350.0, 350.0, 350.0, 900.0), 1):
+        if stream:
+            lost = failure(Kind.CONNECTION_RESET, Phase.UPGRADED)
+            history.stream_failed(1000.0 * n, lost, idle=idle, used=True, answers=n)
+        else:
+            lost = failure(Kind.CONNECTION_RESET, Phase.RESPONSE_WAIT, reused=True)
+            history.failed(1000.0 * n, lost, idle=idle, answers=n)
+    estimate = history.estimate(5000.0)
+    assert estimate is not None
+    assert estimate.limit == 350
+
+
 def test_streams_that_are_cut_while_they_are_used_say_nothing_about_silence() -> None:
     history = OriginHistory()
     lost = failure(Kind.CONNECTION_RESET, Phase.UPGRADED)
@@ -99,9 +124,42 @@ def test_streams_of_one_target_that_end_together_at_different_ages_are_a_restart
     assert history.estimate(101.0) is None
 
 
+@pytest.mark.parametrize("kind", [Kind.UNEXPECTED_EOF, Kind.TIMED_OUT])
+def test_a_stream_at_rest_that_ends_with_a_busy_one_ends_in_a_restart(kind: Kind) -> None:
+    history = OriginHistory()
+    busy = failure(kind, Phase.UPGRADED)
+    assert history.stream_failed(100.0, busy, idle=0.1, used=False, answers=1).cause == "unexplained"
+    resting = failure(Kind.UNEXPECTED_EOF, Phase.UPGRADED)
+    assert "restarted or replaced" in history.stream_failed(101.0, resting, idle=44.0, used=False, answers=2).cause
+
+
+@pytest.mark.parametrize("idle", [5.0, 44.0])
+def test_a_busy_stream_that_ends_with_one_at_rest_ends_in_a_restart(idle: float) -> None:
+    history = OriginHistory()
+    lost = failure(Kind.UNEXPECTED_EOF, Phase.UPGRADED)
+    assert history.stream_failed(100.0, lost, idle=idle, used=False, answers=1).cause == "unexplained"
+    assert "restarted or replaced" in history.stream_failed(101.0, lost, idle=0.1, used=False, answers=2).cause
+
+
+def test_busy_streams_that_are_cut_one_after_another_are_no_restart() -> None:
+    history = OriginHistory()
+    lost = failure(Kind.UNEXPECTED_EOF, Phase.UPGRADED)
+    causes = {history.stream_failed(100.0 + n, lost, idle=0.1, used=False, answers=n).cause for n in range(5)}
+    assert causes == {"unexplained"}
+
+
+def test_a_stream_that_ends_over_its_own_contents_says_nothing_of_the_others() -> None:
+    history = OriginHistory()
+    broken = failure(Kind.TLS_PROTOCOL_ERROR, Phase.UPGRADED, category=Category.VIOLATION)
+    history.stream_failed(100.0, broken, idle=0.1, used=False, answers=1)
+    resting = failure(Kind.UNEXPECTED_EOF, Phase.UPGRADED)
+    assert history.stream_failed(101.0, resting, idle=44.0, used=False, answers=2).cause == "unexplained"
+
+
 def test_a_restart_is_called_a_restart() -> None:
     history = OriginHistory()
     history.answered(99.0)
+    history.answered(42.0)  # told late
     for idle in (3.0, 17.0, 44.0):
         history.ended_idle(100.0, idle=idle, failure=failure())
     told = history.failed(101.0, failure(), idle=17.0, answers=5)
@@ -129,8 +187,8 @@ def test_a_connection_that_rested_and_one_that_was_busy_end_at_once_in_a_restart
     history.ended_idle(99.0, idle=17.0, failure=None)
     assert history.failed(99.5, busy, idle=0.1, answers=1).cause == "unexplained"
     history.ended_idle(100.0, idle=17.0, failure=failure())
-    assert "restarted or replaced" in history.failed(101.0, busy, idle=0.1, answers=1).cause
-    assert history.failed(107.0, busy, idle=0.1, answers=2).cause == "unexplained"
+    assert "restarted or replaced" in history.failed(105.0, busy, idle=0.1, answers=1).cause
+    assert history.failed(105.1, busy, idle=0.1, answers=2).cause == "unexplained"
 
 
 def test_a_busy_connection_that_ends_while_new_ones_are_refused_says_so() -> None:
@@ -195,10 +253,11 @@ def test_other_ends_at_rest_teach_nothing(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", [Kind.TIMED_OUT, Kind.HEARTBEAT_LOST, Kind.CONNECTION_ABORTED])
 @pytest.mark.parametrize("phase", [Phase.REQUEST_HEADERS, Phase.REQUEST_BODY, Phase.RESPONSE_WAIT])
-def test_the_first_use_of_a_connection_finds_it_dead(kind: Kind, phase: Phase) -> None:
+@pytest.mark.parametrize("idle", [5.0, 350.0])
+def test_the_first_use_of_a_connection_finds_it_dead(kind: Kind, phase: Phase, idle: float) -> None:
     history = OriginHistory()
     for n in range(1, 4):
-        history.failed(1000.0 * n, failure(kind, phase, reused=True), idle=350.0, answers=n)
+        history.failed(1000.0 * n, failure(kind, phase, reused=True), idle=idle, answers=n)
     assert history.estimate(3000.0) is not None
 
 
@@ -256,9 +315,9 @@ def test_what_ends_at_rest_is_not_told_apart_by_where_it_rested(phase: Phase) ->
 def test_an_age_of_five_seconds_counts_and_a_younger_one_does_not() -> None:
     for idle, known in ((5.0, True), (4.99, False)):
         history = OriginHistory()
-        for n in range(1, 4):
-            died_at_rest(history, 1000.0 * n, idle)
+        told = [died_at_rest(history, 1000.0 * n, idle) for n in range(1, 4)]
         assert (history.estimate(3000.0) is not None) == known
+        assert ("ends idle connections at 5 s" in told[-1].cause) == known
         history.survived(3001.0, idle=9.0)
         assert history.estimate(3001.0) is None
 

@@ -30,6 +30,18 @@ def test_deaths_that_cluster_are_a_limit() -> None:
     assert learnt(*NLB).applies(1800, explicit_limits=False) == found
 
 
+def test_the_snapshot_shows_a_limit_to_a_tenth_of_a_second() -> None:
+    found = learnt((1000, 350.26), (1400, 350.9)).estimate(1800)
+    assert found is not None
+    assert found.as_dict() == {
+        "seconds": 350.3,
+        "deaths": 2,
+        "episodes": 2,
+        "survived": 350.9,
+        "paths": ["aws-nlb", "aws-ec2-conntrack"],
+    }
+
+
 def test_one_death_is_no_limit() -> None:
     assert learnt((1000, 350)).estimate(1000) is None
     assert IdleLimit().estimate(0) is None
@@ -183,7 +195,8 @@ def test_the_bounds_of_a_cluster_are_two_seconds_or_a_hundredth() -> None:
 def test_a_cluster_is_four_seconds_wide_at_most() -> None:
     limit = learnt((1000, 60), (1400, 64))
     limit.died(1800, idle=68.1, watched=False)
-    found = limit.estimate(1800)
+    limit.died(2200, idle=70, watched=False)
+    found = limit.estimate(2200)
     assert found is not None
     assert (found.low, found.high, found.deaths) == (60, 64, 2), "of two of a size the youngest"
     found = learnt((1000, 60), (1400, 64.1), (1800, 65), (2200, 66)).estimate(2200)
@@ -239,27 +252,31 @@ def test_no_more_than_sixty_four_deaths_and_survivals_are_remembered() -> None:
     assert found is not None
     assert (found.deaths, found.survived) == (64, 1000)
     assert len(limit._survived) == 64
+    for n in range(100):
+        limit.survived(20_000 + n, idle=2000)
+    assert len(limit._survived) == 1, "of silences of a length the last"
 
 
 def test_a_day_is_remembered_to_its_last_second() -> None:
     limit = learnt((0, 60), (400, 60))
     assert limit.estimate(86_400) is not None
     assert limit.estimate(86_401) is None
-    limit = learnt((10_000, 60), (10_400, 60))
+    limit = learnt((10_500, 60), (10_900, 60))
     limit.survived(10_500, idle=900)
     limit.died(90_000, idle=60, watched=False)
     assert limit.estimate(96_900) is None
-    limit.died(97_000, idle=60, watched=False)
     found = limit.estimate(96_901)
     assert found is not None
     assert found.survived is None, "what refuted it is a day old"
 
 
 def test_a_survival_at_the_moment_of_the_first_death_refutes_and_one_in_the_tolerance_does_not() -> None:
-    limit = learnt((1400, 60))
-    limit.survived(1000, idle=64)
-    limit.died(1000, idle=60, watched=False)
-    assert limit.estimate(1400) is None
+    for survived, known in ((999, True), (1000, False)):
+        limit = IdleLimit()
+        limit.survived(survived, idle=64)
+        limit.died(1000, idle=60, watched=False)
+        limit.died(1400, idle=60, watched=False)
+        assert (limit.estimate(1400) is not None) == known
     limit = learnt((1000, 60), (1400, 60))
     limit.survived(1200, idle=62)
     assert limit.estimate(1400) is not None

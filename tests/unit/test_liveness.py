@@ -132,6 +132,7 @@ def test_a_late_look_is_a_stalled_loop_too() -> None:
     live = probing()
     assert live.check(60.1) is Step.LOOK
     assert live.judge(60.1) is Step.PROBE
+    assert live.due == 60.1
 
 
 def test_a_stalled_loop_probes_again_though_the_interval_has_not_passed() -> None:

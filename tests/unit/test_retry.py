@@ -249,6 +249,27 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
         outcome(Phase.RESPONSE_BODY, PEER, GET, response_started=True, event_stream=True),
         H, R, SURFACE, ASSUMED, 29, 0, False,
     ),
+    (
+        "28 body cut, as a heartbeat noticed",
+        outcome(Phase.HEARTBEAT, SLOW, GET, response_started=True),
+        H, R, SURFACE, ASSUMED, 28, 0, False,
+    ),
+    ("28 body cut before any of it came", outcome(Phase.RESPONSE_BODY, PEER, GET), H, R, SURFACE, ASSUMED, 28, 0, False),
+    (
+        "29 event stream cut, as a heartbeat noticed",
+        outcome(Phase.HEARTBEAT, SLOW, GET, response_started=True, event_stream=True),
+        H, R, SURFACE, ASSUMED, 29, 0, False,
+    ),
+    (
+        "29 event stream cut before an event",
+        outcome(Phase.RESPONSE_BODY, PEER, GET, event_stream=True),
+        H, R, SURFACE, ASSUMED, 29, 0, False,
+    ),
+    (
+        "11 event stream that did not begin",
+        outcome(WAITING, PEER, GET, reused=True, event_stream=True),
+        H, R, NOW, ASSUMED, 11, 0, True,
+    ),
     ("30 upgraded", outcome(Phase.UPGRADED, PEER, GET), H, R, SURFACE, ASSUMED, 30, 0, False),
     (
         "31 tunnel refused",
@@ -558,6 +579,15 @@ def test_what_another_attempt_cannot_cure_is_not_repeated(category: Category) ->
     assert (verdict.action, verdict.reason) == (SURFACE, "not_retryable")
 
 
+@pytest.mark.parametrize(
+    "category", [Category.TIMED_OUT, Category.UNREACHABLE, Category.REFUSED, Category.LOCAL_RESOURCE]
+)
+@pytest.mark.parametrize(("phase", "row"), [(HEADERS, 21), (BODY, 21), (WAITING, 20), (Phase.HEARTBEAT, 20)])
+def test_what_will_not_be_better_at_once_is_repeated_after_a_pause(category: Category, phase: Phase, row: int) -> None:
+    verdict = decide(outcome(phase, GET, reused=True, category=category, kind=Kind.OTHER), H, R)
+    assert (verdict.action, verdict.row) == (BACKOFF, row)
+
+
 @pytest.mark.parametrize(("action", "least"), [(Action.BACK_OFF, 0.0), (Action.LONG_BACK_OFF, 1.0)])
 def test_a_failure_that_wants_a_pause_gets_one(action: Action, least: float) -> None:
     verdict = decide(dataclasses.replace(GET_LOST, action=action), H, R)
@@ -588,6 +618,18 @@ def test_the_pause_that_a_server_asks_for_is_taken_to_the_letter() -> None:
         assert (verdict.min_delay, verdict.exact_delay) == (7.0, True), status
 
 
+def test_after_what_a_request_goes_out_on_a_connection_that_no_request_has_used() -> None:
+    verdicts = [decide(ended, history, rules) for _, ended, history, rules, *_ in ROWS if not history.rows]
+    fresh = {verdict.row for verdict in verdicts if verdict.fresh_connection}
+    others = {verdict.row for verdict in verdicts if verdict.retries and not verdict.fresh_connection}
+    assert fresh == {8, 9, 10, 11, 13, 16, 19, 20, 21, 24, 25, 32}
+    assert others == {1, 2, 3, 4, 5, 7, 15, 18, 23, 26, 27, 31}
+
+
+def test_only_a_host_that_has_run_out_of_something_gives_up_its_idle_connections() -> None:
+    assert {row for _, ended, history, rules, *_, row, _, _ in ROWS if decide(ended, history, rules).free_idle} == {4}
+
+
 def test_who_needs_a_connection_that_no_request_has_used() -> None:
     unusable = outcome(Phase.POOL, UNSENT, PEER, reused=True)
     assert [decide(unusable, history, R).fresh_connection for history in (H, used(7))] == [False, True]
@@ -596,10 +638,8 @@ def test_who_needs_a_connection_that_no_request_has_used() -> None:
         True,
         True,
     ]
-    slow = outcome(WAITING, SLOW, GET)
-    assert [decide(one, H, R).fresh_connection for one in (slow, dataclasses.replace(slow, multiplexed=True))] == [
-        True,
-        False,
-    ]
+    for slow in (outcome(WAITING, SLOW, GET), outcome(BODY, PART, SLOW, GET)):
+        streams = dataclasses.replace(slow, multiplexed=True)
+        assert [decide(one, H, R).fresh_connection for one in (slow, streams)] == [True, False]
     busy = outcome(WAITING, GET, status=503)
     assert not decide(busy, used(26), LISTED).fresh_connection

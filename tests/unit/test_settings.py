@@ -51,6 +51,20 @@ def test_the_probe_count_follows_from_dead_after(keepalive: Keepalive, count: in
 
 
 @pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (Keepalive, {"idle": 1, "interval": 1, "dead_after": 128}),
+        (Keepalive, {"idle": 32_767, "interval": 32_767, "dead_after": 5}),
+        (Heartbeat, {"interval": 0.001, "timeout": 0.001, "jitter": 0}),
+        (Heartbeat, {"interval": 1, "jitter": 1}),
+        (PoolPolicy, {"idle": 0, "max_age": 0.001, "max_requests": 1}),
+    ],
+)
+def test_a_value_at_the_end_of_its_range_is_taken(cls: Any, arguments: dict[str, Any]) -> None:
+    assert {name: getattr(cls(**arguments), name) for name in arguments} == arguments
+
+
+@pytest.mark.parametrize(
     ("cls", "arguments", "words"),
     [
         (Keepalive, {"idle": 0}, ["Keepalive", "idle=0", "keepalive=None"]),
@@ -86,6 +100,7 @@ def test_a_value_out_of_range_is_named_with_what_to_do(cls: Any, arguments: dict
         (Heartbeat, {"interval": 5, "probe": "PING"}),
         (Heartbeat, {"interval": 5, "is_reply": b"PONG"}),
         (Heartbeat, {"interval": 5, "jitter": "a lot"}),
+        (Heartbeat, {"interval": 5, "while_idle": "yes"}),
         (PoolPolicy, {"max_requests": 1.5}),
     ],
 )

@@ -44,7 +44,6 @@ class OriginHistory:
 
     __slots__ = (
         "_answered_at",
-        "_answers",
         "_ends",
         "_estimate",
         "_idle",
@@ -58,18 +57,16 @@ class OriginHistory:
         self._idle = IdleLimit()
         self._ends: dict[_End, float] = {}
         """When each was seen last."""
-        self._known = -1
+        self._known = 0
         self._estimate: IdleEstimate | None = None
         self._streak = 0
-        self._streak_of: tuple[Kind, Phase] | None = None
-        self._answers = 0
+        self._streak_of: tuple[Kind, Phase, int] | None = None
         self._answered_at: float | None = None
         self.last_failure: Failure | None = None
 
     def answered(self, at: float) -> None:
         """The origin answered a request then."""
-        if self._answered_at is None or at > self._answered_at:
-            self._answered_at = at
+        self._answered_at = at if self._answered_at is None else max(self._answered_at, at)
 
     def survived(self, now: float, *, idle: float) -> None:
         """A connection was found alive after ``idle`` seconds of silence."""
@@ -133,10 +130,9 @@ class OriginHistory:
         return found | {_End.MIXED} if self._idle.is_mixed(now) else found
 
     def _explained(self, now: float, failure: Failure, others: set[_End], *, idle: float, answers: int) -> Failure:
-        sort = (failure.kind, failure.phase)
-        if sort != self._streak_of or answers != self._answers:
-            self._streak, self._streak_of, self._answers = 0, sort, answers
-        self._streak += 1
+        sort = (failure.kind, failure.phase, answers)
+        self._streak = self._streak + 1 if sort == self._streak_of else 1
+        self._streak_of = sort
         explained = explain(
             failure,
             Clues(
