@@ -14,7 +14,7 @@ from holdwire.net.runtime import current as client_runtime
 from holdwire.policy.failure import Failure
 from holdwire.policy.kind import Category, Kind
 from holdwire.policy.phase import Phase
-from holdwire.policy.settings import Heartbeat, PoolPolicy
+from holdwire.policy.settings import Heartbeat
 from tests.unit.test_pool import A, B, Bench
 
 if TYPE_CHECKING:
@@ -170,9 +170,3 @@ async def test_a_transport_hands_what_its_pool_learnt_to_who_opens_connections()
     opener = lane.pool._connect.__self__  # type: ignore[attr-defined]
     assert opener.learnt is lane.pool.memory
     lane.pool.close()
-
-
-def test_a_policy_knows_only_report_and_apply() -> None:
-    assert PoolPolicy().learn == "report"
-    with pytest.raises(ValueError, match='give "report" or "apply"'):
-        PoolPolicy(learn="always")  # type: ignore[arg-type]

@@ -254,7 +254,7 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
         outcome(Phase.HEARTBEAT, SLOW, GET, response_started=True),
         H, R, SURFACE, ASSUMED, 28, 0, False,
     ),
-    ("28 body cut before any of it came", outcome(Phase.RESPONSE_BODY, PEER, GET), H, R, SURFACE, ASSUMED, 28, 0, False),
+    ("28 body cut before it came", outcome(Phase.RESPONSE_BODY, PEER, GET), H, R, SURFACE, ASSUMED, 28, 0, False),
     (
         "29 event stream cut, as a heartbeat noticed",
         outcome(Phase.HEARTBEAT, SLOW, GET, response_started=True, event_stream=True),

@@ -14,6 +14,7 @@ from holdwire.policy.settings import Heartbeat, Keepalive, PoolPolicy
 def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (Keepalive().idle, Keepalive().interval, Keepalive().dead_after) == (60, 15, 90)
     assert (PoolPolicy().idle, PoolPolicy().max_age, PoolPolicy().max_requests) == (55, 300, None)
+    assert PoolPolicy().learn == "report"
     assert (Heartbeat(interval=30).timeout, Heartbeat(interval=30).jitter) == (20, 0.15)
 
 
@@ -79,6 +80,7 @@ def test_a_value_at_the_end_of_its_range_is_taken(cls: Any, arguments: dict[str,
         (Heartbeat, {"interval": 5, "probe": b""}, ["probe=b''"]),
         (Heartbeat, {"interval": 5, "direction": "up"}, ["direction='up'", "read, write, both"]),
         (PoolPolicy, {"idle": -1}, ["idle=-1", "idle=None"]),
+        (PoolPolicy, {"learn": "always"}, ["learn='always'", 'give "report" or "apply"']),
         (PoolPolicy, {"max_age": 0}, ["max_age=0"]),
         (PoolPolicy, {"max_requests": 0}, ["max_requests=0", "max_requests=None"]),
     ],
