@@ -19,7 +19,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "policy/backoff.py": ("unit/test_backoff", "unit/test_reconnect"),
     "policy/budget.py": ("unit/test_budget",),
     "policy/cause.py": ("unit/test_cause",),
-    "policy/codes.py": ("unit/test_doctor_explain", *_FAILURES, _PAGES, "unit/test_tls_engine", "unit/test_reconnect"),
+    "policy/codes.py": ("unit/test_codes",),
     "policy/diagnosis.py": ("unit/test_reconnect", *_FAILURES, "unit/test_resolve", "unit/test_path_watch"),
     "policy/evidence.py": ("unit/test_evidence",),
     "policy/failure.py": ("unit/test_cause", "unit/test_history", "unit/test_telemetry_words", "unit/test_failure_of"),

@@ -34,7 +34,7 @@ class Numbers(NamedTuple):
 # Linux: read back from CPython; macOS: sys/errno.h, not run there; Windows: CPython's Lib/socket.py
 ERRNOS: Final[dict[str, Numbers]] = {
     "EPERM": Numbers(1, 1, None),
-    "ENOENT": Numbers(2, 2, 2),
+    "ENOENT": Numbers(2, 2, None),
     "EINTR": Numbers(4, 4, 10004),
     "EIO": Numbers(5, 5, None),
     "EBADF": Numbers(9, 9, 10009),
@@ -101,6 +101,7 @@ EAI: Final[dict[str, Numbers]] = {
 
 # Windows: Win32 codes that mean the same as an errno, and the names of its resolver.
 _WIN32: Final[dict[int, tuple[str, str]]] = {
+    2: ("ERROR_FILE_NOT_FOUND", "ENOENT"),
     8: ("ERROR_NOT_ENOUGH_MEMORY", "ENOMEM"),
     64: ("ERROR_NETNAME_DELETED", "ECONNRESET"),
     121: ("ERROR_SEM_TIMEOUT", "ETIMEDOUT"),
@@ -163,7 +164,7 @@ def _native(number: int, platform: str) -> str | None:
     if number in _WIN32:
         return _WIN32[number][0]
     name = _NAMES[platform].get(number)
-    return f"WSA{name}" if name is not None and number > 10000 and not name.startswith("WSA") else name
+    return name if name is None or name.startswith("WSA") else f"WSA{name}"
 
 
 # IANA, "TLS Alerts" (RFC 8446, section 6, and the RFCs that added to it)
