@@ -39,7 +39,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "policy/retry_table.py": (*_RETRIES[:2], _PAGES, _RETRIES[2]),
     "policy/settings.py": ("unit/test_settings", "unit/test_profiles", "unit/test_keepalive", _PAGES),
     "policy/stream_limit.py": ("unit/test_stream_limit",),
-    "policy/taxonomy.py": ("unit/test_doctor_explain", *_FAILURES, _PAGES, "unit/test_reconnect", "unit/test_resolve"),
+    "policy/taxonomy.py": ("unit/test_taxonomy",),
     "policy/tcp_info.py": ("unit/test_tcp_info",),
     "policy/verdict.py": _RETRIES,
     "policy/words.py": (*_FAILURES, _PAGES),

@@ -231,7 +231,7 @@ ALERT_TABLE: Final[dict[str, Classification]] = {
 """What an alert of the peer means."""
 
 
-def _tls(category: Category, action: Action = Action.NEVER, side: FaultSide = _UNSURE) -> Classification:
+def _tls(category: Category, action: Action, side: FaultSide = _UNSURE) -> Classification:
     return _row(Kind.TLS_PROTOCOL_ERROR, category, action, side)
 
 
@@ -336,7 +336,7 @@ def of_eai(
     """
     name = canonical(name)
     if errno and name == "EAI_SYSTEM":
-        known = of_errno(errno, phase=Phase.DNS, connected=False, platform=platform, overrides=overrides)
+        known = of_errno(errno, phase=Phase.DNS, platform=platform, overrides=overrides)
         if known.category in _BY_ERRNO:
             return known
     known = (overrides or {}).get(name) or EAI_TABLE.get(name, _name(Action.BACK_OFF, Category.UNKNOWN))
