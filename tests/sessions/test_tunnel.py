@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import traceback
 
 import pytest
 import tenacity
@@ -71,19 +72,25 @@ async def test_a_server_that_speaks_first_is_heard_although_its_greeting_comes_w
 
 async def test_a_proxy_is_asked_for_a_name_with_umlauts_as_the_internet_spells_it() -> None:
     with StubProxy() as proxy:
-        proxy.script.append("502 Bad Gateway")
+        proxy.script.extend(["serve", "502 Bad Gateway"])
+        with pytest.raises(holdwire.LocalProtocolError, match="not a valid host name"):
+            await holdwire.connect("tcp://b\u00fc..cher:143", proxy=holdwire.Tunnel(proxy.url))
         with pytest.raises(holdwire.ProxyError, match="502 Bad Gateway"):
             await holdwire.connect("tcp://b\u00fccher.example:143", proxy=holdwire.Tunnel(proxy.url))
         assert proxy.heads[0].startswith(b"CONNECT xn--bcher-kva.example:143 HTTP/1.1\r\n")
-        with pytest.raises(holdwire.LocalProtocolError, match="not a valid host name"):
-            await holdwire.connect("tcp://b\u00fc..cher:143", proxy=holdwire.Tunnel(proxy.url))
 
 
 def test_what_is_no_proxy_is_refused_without_its_password() -> None:
-    for url in ("ftp://me:secret@proxy:1", "http://me:secret@", "http://me:secret@proxy:1/path", "secret"):
+    urls = ["ftp://me:secret@proxy:1", "http://me:secret@", "http://me:secret@proxy:1/path", "secret"]
+    urls += [f"http://me:{password}@proxy:1" for password in ("secret#1", "secret?1", "[secret]", "secret\u2100")]
+    for url in [*urls, "http://me:secret@proxy:99999"]:
         with pytest.raises(ValueError, match="scheme://host:port") as raised:
             holdwire.Tunnel(url)
-        assert "secret" not in str(raised.value)
+        assert "secret" not in "".join(traceback.format_exception(raised.value))
+    for url in ("tcp://me:secret/1@host:1", "tcp://me:[secret]@host:1"):
+        with pytest.raises(ValueError, match="give tcp://host:port") as refused:
+            holdwire.connect(url)
+        assert "secret" not in "".join(traceback.format_exception(refused.value))
     with pytest.raises(ValueError, match="https://"):
         holdwire.Tunnel("http://proxy:1", tls=ssl.create_default_context())
     with pytest.raises(ValueError, match="Unix socket"):

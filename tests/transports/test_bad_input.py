@@ -66,9 +66,20 @@ def made(name: str, /, **arguments: object) -> Callable[[], object]:
     return lambda: maker(**arguments)
 
 
-@pytest.mark.parametrize("url", ["user:s3cret@proxy:3128", "ftp://user:s3cret@proxy:3128"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "user:s3cret@proxy:3128",
+        "ftp://user:s3cret@proxy:3128",
+        "http://user:s3cret#1@proxy:3128",
+        "http://user:s3cret/1@proxy:3128",
+        "http://user:s3cret?1@proxy:3128",
+    ],
+)
 def test_a_wrong_proxy_is_told_how_one_is_written_and_its_password_is_not_repeated(family: Family, url: str) -> None:
-    with pytest.raises(ValueError, match="proxy: give scheme://host:port, with one of http, https") as caught:
+    with pytest.raises(
+        ValueError, match="proxy: a proxy's URL is scheme://host:port with one of http, https"
+    ) as caught:
         family.transport(proxy=url)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 

@@ -6,7 +6,7 @@ import functools
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 import anyio
 
@@ -17,6 +17,7 @@ from ..doctor.rungs.silence import plan
 from ..doctor.target import parse_target
 from ..doctor.upkeep import Upkeep
 from ..http.proxy import PROXY_SCHEMES, Proxy, basic_credentials
+from ..policy.checks import split_url
 from ..policy.profiles import profile
 from . import values
 
@@ -181,9 +182,10 @@ def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
 def _proxy(url: str | None) -> Proxy | None:
     if url is None:
         return None
-    parts = urlsplit(url)
+    give = "--proxy: give http://host:port or socks5://host:port"
+    parts = split_url(url, otherwise=give)
     if parts.scheme not in PROXY_SCHEMES or parts.scheme == "https" or not parts.hostname:
-        raise ValueError("--proxy: give http://host:port or socks5://host:port")
+        raise ValueError(give)
     credentials = None
     if parts.username is not None:
         credentials = unquote_to_bytes(parts.username), unquote_to_bytes(parts.password or "")

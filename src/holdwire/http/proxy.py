@@ -34,10 +34,15 @@ if TYPE_CHECKING:
     from ..policy.failure import Failure
     from .messages import Headers, Origin
 
-__all__ = ["PROXY_SCHEMES", "Proxy", "basic_credentials"]
+__all__ = ["NOT_A_PROXY", "PROXY_SCHEMES", "Proxy", "basic_credentials"]
 
 PROXY_SCHEMES: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 """What a proxy may be, and its usual port."""
+NOT_A_PROXY: Final = (
+    f"a proxy's URL is scheme://host:port with one of {', '.join(PROXY_SCHEMES)}; "
+    "in its user name and password /, ?, #, [ and ] are written as %2F, %3F, %23, %5B and %5D"
+)
+"""What to tell of any other; its own words may hold the password."""
 _READ_SIZE: Final = 65_536
 _LONGEST: Final = 255
 """Bytes of a host name, user name or password in SOCKS5: each has one byte for its length."""

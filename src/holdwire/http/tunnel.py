@@ -10,12 +10,12 @@ import ssl
 from importlib.util import find_spec
 from types import NoneType
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
-from ..policy.checks import check_type
+from ..policy.checks import check_type, split_url
 from ..tls.context import ascii_name
 from .messages import Origin, Request
-from .proxy import PROXY_SCHEMES, Proxy, basic_credentials
+from .proxy import NOT_A_PROXY, PROXY_SCHEMES, Proxy, basic_credentials
 
 if TYPE_CHECKING:
     from ..net.wire import Wire
@@ -39,10 +39,10 @@ class Tunnel:
     def __init__(self, url: str, *, tls: ssl.SSLContext | None = None) -> None:
         check_type("Tunnel", "url", url, str, give="a str")
         check_type("Tunnel", "tls", tls, (ssl.SSLContext, NoneType), give="an ssl.SSLContext or None")
-        parts = urlsplit(url)
+        parts = split_url(url, otherwise=NOT_A_PROXY)
+        if parts.scheme not in PROXY_SCHEMES or not parts.hostname or parts.path.strip("/"):
+            raise ValueError(NOT_A_PROXY)
         scheme = parts.scheme
-        if scheme not in PROXY_SCHEMES or not parts.hostname or parts.path.strip("/"):
-            raise ValueError(f"a proxy's URL is scheme://host:port with one of {', '.join(PROXY_SCHEMES)}")
         socks = scheme.startswith("socks")
         if socks and find_spec("socksio") is None:
             raise ImportError(f"proxy {scheme}://...: SOCKS needs the package socksio; pip install 'holdwire[socks]'")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["check_count", "check_flag", "check_number", "check_seconds", "check_share", "check_type"]
+__all__ = ["check_count", "check_flag", "check_number", "check_seconds", "check_share", "check_type", "split_url"]
 
 
 def check_type(owner: str, name: str, value: object, kind: type | tuple[type, ...], *, give: str) -> None:
@@ -69,3 +70,17 @@ def check_count(owner: str, name: str, value: object, *, least: int, hint: str) 
     if value < least:
         message = f"{owner}: {name}={value!r} is too small, it must be at least {least}; {hint}"
         raise ValueError(message)
+
+
+def split_url(text: str, *, otherwise: str) -> SplitResult:
+    """The parts of a URL, of which the port is one.
+
+    Raises:
+        ValueError: It is none, in the words of ``otherwise``: those of the standard library may hold a password.
+    """
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(otherwise) from None
+    return parts

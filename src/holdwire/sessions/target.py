@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ..errors import UnsupportedProtocol
+from ..policy.checks import split_url
 
 __all__ = ["Target"]
 
@@ -39,7 +40,7 @@ class Target:
             return cls(host=host, port=_checked(port))
         if host is not None or port is not None:
             raise ValueError("give either a URL or host= and port=, not both")
-        parts = urlsplit(url)
+        parts = split_url(url, otherwise=f"this is no URL with a port from 1 to 65535; give {_SCHEMES}")
         if parts.scheme not in {"tcp", "tls", "unix"}:
             raise UnsupportedProtocol(f"the scheme {parts.scheme!r} is unknown; give {_SCHEMES}")
         # what the message must not repeat: the URL may hold a password

@@ -94,6 +94,7 @@ class Family:
         self.transport: Any = client.AsyncHTTPTransport
         self.client: Any = client.AsyncClient
         self.proxy: Any = client.Proxy
+        self.invalid_url: type[Exception] = client.InvalidURL
         self.limits: Any = client.Limits
         self.default_limits = client.Limits(max_connections=100, max_keepalive_connections=20)
         """What a client passes on when it was given none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ..http.proxy import PROXY_SCHEMES, Proxy, basic_credentials
+from ..http.proxy import NOT_A_PROXY, PROXY_SCHEMES, Proxy, basic_credentials
 
 if TYPE_CHECKING:
     import ssl
@@ -31,8 +31,8 @@ def proxy_of(family: Family, given: Any) -> Proxy | None:
     if isinstance(given, str) or not hasattr(given, "raw_auth"):
         try:
             given = family.proxy(given)
-        except ValueError:  # its words hold the URL, and so the password
-            message = f"proxy: give scheme://host:port, with one of {', '.join(PROXY_SCHEMES)}"
+        except (ValueError, family.invalid_url):  # its words hold the URL, and so the password
+            message = f"proxy: {NOT_A_PROXY}"
             raise ValueError(message) from None
     url = given.url
     scheme: str = url.scheme
