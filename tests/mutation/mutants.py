@@ -118,10 +118,11 @@ class _Finder(ast.NodeVisitor):
         line = self._data.count(b"\n", 0, start)
         first = self._lines[line]
         changed = self._data[first:start] + text.encode() + self._data[end:]
-        becomes = changed.split(b"\n", text.count("\n") + 1)[: text.count("\n") + 1]
-        self.mutants.add(
-            Mutant(self._module, start, end, text, line + 1, " ".join(part.decode().strip() for part in becomes))
-        )
+        parts = changed.split(b"\n", text.count("\n") + 1)[: text.count("\n") + 1]
+        becomes = " ".join(part.decode().strip() for part in parts)
+        if not becomes:  # an entry that has lines of its own
+            becomes = "without " + " ".join(self._data[start:end].decode().split())
+        self.mutants.add(Mutant(self._module, start, end, text, line + 1, becomes))
 
     def _replace(self, node: ast.expr | ast.stmt, text: str) -> None:
         self._change(*self._span(node), text)

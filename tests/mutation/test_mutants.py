@@ -42,6 +42,7 @@ def lines(source: str) -> list[str]:
         ("zip(a, b, strict=True)", ["without zip(a, b, strict=True)"]),
         ("x = {a: b, c: d}", ["x = { c: d}", "x = {a: b, }"]),
         ("x = {a, b}", ["x = { b}", "x = {a, }"]),
+        ("x = {\n    a,\n    b,\n}", ["without a,", "without b,"]),
         ("x = (f(), g())", ["x = ( g())", "x = (f(), )"]),
         ("x = (a, b)", []),
         ("if a:\n    raise b", ["if not (a):", "without raise b"]),
