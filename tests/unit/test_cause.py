@@ -208,6 +208,85 @@ def test_every_row_has_a_case() -> None:
     assert len(CASES) == len(RULES)
 
 
+def told_of(what: Failure, clues: Clues) -> set[str]:
+    return {rule.name for rule in RULES if rule.when(what, clues)}
+
+
+def test_a_death_that_looks_like_another_limit_than_the_one_that_was_learnt_is_told_as_that() -> None:
+    told = explain(RESET, Clues(idle=350.4, limit=limit(60.2)))
+    assert told.cause == "It died at 350 s idle, which is where AWS NLB drops idle flows."
+    assert 'profile="aws-nlb"' in told.remedy
+
+
+def test_a_limit_that_only_some_of_a_path_have_is_halved_for_the_heartbeat_as_it_was_learnt() -> None:
+    told = explain(RESET, Clues(idle=86_400.0, limit=limit(86_399.0)))
+    assert told.remedy == 'Use profile="k8s", or a heartbeat below 43200 s.'
+
+
+@pytest.mark.parametrize("clues", [Clues(idle=240.0, restarted=True), Clues(idle=240.0, refused=True)])
+def test_what_ended_with_others_is_no_idle_limit(clues: Clues) -> None:
+    assert told_of(RESET, clues) == {"restart"}
+
+
+@pytest.mark.parametrize(("idle", "told"), [(9.94, "9.9 s"), (10.0, "10 s"), (10.6, "11 s"), (7.0, "7.0 s")])
+def test_an_idle_age_is_told_as_exactly_as_it_matters(idle: float, told: str) -> None:
+    assert f"It died at {told} idle" in explain(RESET, Clues(idle=idle, limit=limit(idle))).cause
+
+
+@pytest.mark.parametrize(
+    "nth",
+    [
+        *("1st", "2nd", "3rd", "4th", "9th", "10th", "11th", "12th", "13th", "19th", "20th", "21st", "22nd", "23rd"),
+        *("24th", "101st", "111th", "112th", "121st"),
+    ],
+)
+def test_deaths_are_counted_in_english(nth: str) -> None:
+    told = explain(RESET, Clues(idle=90.0, limit=limit(90.0, deaths=int(nth[:-2]))))
+    assert f"for the {nth} time" in told.cause
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("phase", Phase)
+def test_only_an_end_that_comes_again_and_again_is_put_on_the_phase(kind: Kind, phase: Phase) -> None:
+    ends = kind in {"connection_reset", "unexpected_eof", "broken_pipe", "connection_aborted"}
+    name = {"tls_handshake": "handshake_refused"} | dict.fromkeys(
+        ["request_headers", "request_body", "response_wait", "response_body"], "same_phase"
+    )
+    assert told_of(failure(kind, phase), Clues(streak=3)) == ({name[phase]} if ends and phase in name else set())
+    assert told_of(failure(kind, phase), Clues(streak=2)) == set()
+    assert Clues().streak == 1
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_packets_are_only_blamed_where_nothing_came_in_time(kind: Kind) -> None:
+    silent = kind in {"timed_out", "heartbeat_lost"}
+    waited = silent or kind == "local_timeout"
+    assert ("mtu" in told_of(failure(kind, tcp=BIG_ONES, outq=5_000), Clues())) == waited
+    assert ("loss" in told_of(failure(kind, tcp=LOSSY), Clues())) == waited
+    assert ("silence" in told_of(failure(kind, tcp=DEAD, outq=512), Clues())) == silent
+    assert not told_of(failure(kind, tcp=DEAD), Clues())
+    assert not told_of(failure(kind, outq=512), Clues())
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"), [({}, True), ({"last_ack_recv": 999}, False), ({"total_retrans": 0}, False)]
+)
+def test_silence_is_told_from_a_second_on_if_something_was_sent_in_vain(facts: dict[str, int], *, told: bool) -> None:
+    silent = {"last_ack_recv": 1_000, "total_retrans": 1} | facts
+    assert ("silence" in told_of(failure(Kind.TIMED_OUT, tcp=tcp(**silent), outq=1), Clues())) == told
+
+
+def test_a_tenth_of_what_was_sent_is_much_loss() -> None:
+    tenth = tcp(snd_mss=1448, bytes_sent=60_000, bytes_retrans=6_000)
+    assert told_of(failure(Kind.TIMED_OUT, tcp=tenth), Clues()) == {"loss"}
+
+
+def test_an_answer_of_an_hour_ago_is_the_last_that_says_that_something_was_there() -> None:
+    refused = failure(Kind.CONNECTION_REFUSED, Phase.CONNECT)
+    assert told_of(refused, Clues(answered=3600.0)) == {"stopped_answering"}
+    assert told_of(refused, Clues(answered=3600.1)) == set()
+
+
 def test_nothing_known_leaves_the_failure_as_it_is() -> None:
     for kind in Kind:
         for phase in Phase:

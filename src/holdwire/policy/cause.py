@@ -57,15 +57,16 @@ class Rule(NamedTuple):
 
 _ENDED: Final = frozenset({Kind.CONNECTION_RESET, Kind.UNEXPECTED_EOF, Kind.BROKEN_PIPE, Kind.CONNECTION_ABORTED})
 _SILENT: Final = frozenset({Kind.TIMED_OUT, Kind.HEARTBEAT_LOST})
+_WAITED: Final = _SILENT | {Kind.LOCAL_TIMEOUT}
 _ANSWERING: Final = frozenset({Phase.REQUEST_HEADERS, Phase.REQUEST_BODY, Phase.RESPONSE_WAIT, Phase.RESPONSE_BODY})
-_LEAST_LOOKALIKE: Final = 30.0
-"""A single death at a shorter idle age than this resembles too many things."""
 _EPISODES: Final = 3
 _STREAK: Final = 3
 _LONG_STREAK: Final = 10
 _RECENT: Final = 3600.0
-_SIGNS: Final = 1.0
-"""Seconds of silence above which the peer's last sign of life is worth telling."""
+_SIGNS: Final = 1000
+"""Milliseconds of silence from which on the peer's last sign of life is worth telling."""
+_TENTHS: Final = 10.0
+"""Seconds below which an idle age is told with tenths."""
 _LOSS: Final = 0.1
 
 
@@ -84,9 +85,8 @@ def _is_sure(rule: Callable[[Failure, Clues], bool]) -> Callable[[Failure, Clues
 
 
 def _looks_like_a_limit(failure: Failure, clues: Clues) -> bool:
-    idle = clues.idle
-    alone = failure.kind in _ENDED | _SILENT and idle is not None and idle >= _LEAST_LOOKALIKE
-    return alone and not (clues.restarted or clues.refused) and bool(matching(idle or 0.0))
+    alone = failure.kind in _ENDED | _SILENT and not (clues.restarted or clues.refused)
+    return alone and clues.idle is not None and bool(matching(clues.idle))
 
 
 def _was_restarted(failure: Failure, clues: Clues) -> bool:
@@ -118,12 +118,12 @@ def _handshake_always(failure: Failure, clues: Clues) -> bool:
 
 
 def _only_small_ones(failure: Failure, _: Clues) -> bool:
-    silent = failure.kind in _SILENT or failure.kind is Kind.LOCAL_TIMEOUT
-    return silent and failure.tcp is not None and vanishes_in_full_size(failure.tcp, queued=failure.outq)
+    tcp = failure.tcp
+    return failure.kind in _WAITED and tcp is not None and vanishes_in_full_size(tcp, queued=failure.outq)
 
 
 def _is_lossy(failure: Failure, _: Clues) -> bool:
-    return (failure.kind in _SILENT or failure.kind is Kind.LOCAL_TIMEOUT) and loss(failure.tcp) >= _LOSS
+    return failure.kind in _WAITED and loss(failure.tcp) >= _LOSS
 
 
 def _fell_silent(failure: Failure, _: Clues) -> bool:
@@ -132,7 +132,7 @@ def _fell_silent(failure: Failure, _: Clues) -> bool:
         failure.kind in _SILENT
         and bool(failure.outq)
         and tcp is not None
-        and (tcp.last_ack_recv or 0) >= _SIGNS * 1e3
+        and (tcp.last_ack_recv or 0) >= _SIGNS
         and bool(tcp.total_retrans)
     )
 
@@ -272,20 +272,17 @@ def _numbers(failure: Failure, clues: Clues) -> dict[str, str]:
     idle, limit, tcp = clues.idle, clues.limit, failure.tcp
     known: list[Profile] = []
     if idle is not None:
-        numbers["idle"] = f"{idle:.0f}" if idle >= _SIGNS * 10 else f"{idle:.1f}"
+        numbers["idle"] = f"{idle:.0f}" if idle >= _TENTHS else f"{idle:.1f}"
         known = matching(idle)
-    if limit is not None:
+    if limit is not None and _is_limit(failure, clues):
         numbers["limit"] = f"{limit.limit:.0f}"
         numbers["half"] = f"{limit.limit / 2:.0f}"
         numbers["safe"] = f"{limit.safe_idle:.0f}"
         numbers["nth"] = _nth(limit.deaths)
-        known = limit.profiles or known
+        known = limit.profiles
     if known:
         numbers["profile"] = known[0].name
         numbers["path"] = known[0].title
-        ends = known[0].idle_limit
-        numbers.setdefault("limit", f"{ends:.0f}")
-        numbers["half"] = f"{(ends or 0) / 2:.0f}"
     if clues.answered is not None:
         numbers["answered"] = f"{clues.answered:.0f}"
     if tcp is not None:
@@ -297,5 +294,5 @@ def _numbers(failure: Failure, clues: Clues) -> dict[str, str]:
 
 
 def _nth(number: int) -> str:
-    teens = 10 <= number % 100 <= 20
+    teens = number // 10 % 10 == 1
     return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
