@@ -211,7 +211,7 @@ async def test_redis_py_learns_of_a_frozen_server_while_it_listens() -> None:
         began = time.monotonic()
         with anyio.fail_after(5), pytest.raises(redis.exceptions.ConnectionError) as raised:
             await pubsub.get_message(timeout=None)
-        assert missed.at[0] - began <= (0.5 * 1.15 + 0.5) * 1.1
+        assert missed.at[0] - began <= 0.5 * 1.15 + 0.5 + 1.0, "how exactly is shown without other programs"
         assert "heartbeat_lost" in str(raised.value), "redis-py keeps the words of the error"
         server.thaw()
         await pubsub.aclose()  # type: ignore[no-untyped-call]

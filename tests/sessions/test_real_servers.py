@@ -159,7 +159,7 @@ async def test_redis_is_restarted_and_the_subscription_comes_back(way: str, stor
             assert await publish(redis.port, b"end") == b"1"
     assert subscriber.messages[0] == b"one"
     assert subscriber.messages[-1] == b"end"
-    assert tale.detection < 1, "a FIN or RST is noticed when it comes"
+    assert tale.detection < 4, "a FIN or RST is noticed when it comes, and not by the heartbeat's five seconds"
 
 
 async def test_a_frozen_redis_is_found_by_the_heartbeat_and_the_session_is_back_when_it_thaws(
@@ -185,7 +185,7 @@ async def test_a_frozen_redis_is_found_by_the_heartbeat_and_the_session_is_back_
             session = await subscriber.up()
             tale.tell(session, "nothing")
             await publish(redis.port, b"end")
-    assert tale.detection <= (interval + timeout) * 1.1
+    assert tale.detection <= interval + timeout + 1.0, "how exactly is shown without other programs"
 
 
 @pytest.mark.netns
@@ -224,7 +224,7 @@ async def test_a_path_that_is_cut_is_found_and_what_was_being_sent_is_accounted_
                     await publish(redis.port, b"end", host=SERVER)
             assert fate[0].cut
             assert fate[0].acknowledged == 0, "nothing of it has passed the cut"
-            assert tale.detection <= 1.1 + 0.3, "the write that is under way may ask for another look"
+            assert tale.detection <= 1.0 + 1.5, "the write that is under way may ask for another look"
         finally:
             redis.kill()
 
@@ -337,7 +337,7 @@ async def test_a_tls_server_dies_in_the_middle_of_a_message_and_the_next_session
         assert fate.cut
         assert fate.acknowledged is not None
         assert 0 < fate.acknowledged <= fate.on_wire
-        assert tale.detection < 1
+        assert tale.detection < 4, "it is not the heartbeat that notices"
 
 
 def _restart(server: Program) -> None:

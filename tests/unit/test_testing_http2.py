@@ -28,7 +28,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ChaosServer]:
 def client(server: ChaosServer, *, http1: bool = False) -> httpx.Client:
     """Httpx without holdwire: nothing of ours tests itself."""
     verify: ssl.SSLContext | bool = True if server.identity is None else server.client_context()
-    return httpx.Client(verify=verify, http1=http1, http2=True, base_url=server.url, timeout=5)
+    return httpx.Client(verify=verify, http1=http1, http2=True, base_url=server.url, timeout=30)
 
 
 def resilient(to: ChaosServer | BlockingChaosProxy) -> httpx.AsyncClient:
@@ -156,7 +156,7 @@ def test_after_a_goaway_nothing_is_executed_on_the_connection() -> None:
         block = encoder.encode([(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", path)])
         return HeadersFrame(stream, block, flags=["END_HEADERS", "END_STREAM"]).serialize()
 
-    with ChaosServer(http2=True) as server, socket.create_connection(server.address, timeout=5) as sock:
+    with ChaosServer(http2=True) as server, socket.create_connection(server.address, timeout=30) as sock:
         server.script("frame:2 goaway", path="/1")
         server.answer("/1", Answer(body=b"x" * 100_000))
         sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize() + request(1, "/1"))
@@ -212,7 +212,7 @@ def test_what_is_no_http2_is_rejected() -> None:
         context = server.client_context()
         context.set_alpn_protocols(["h2"])
         with (
-            socket.create_connection(server.address, timeout=5) as raw,
+            socket.create_connection(server.address, timeout=30) as raw,
             context.wrap_socket(raw, server_hostname="localhost") as sock,
         ):
             sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -244,7 +244,7 @@ def through(proxy: BlockingChaosProxy) -> httpx.Client:
     verify: ssl.SSLContext | bool = True if proxy.identity is None else proxy.client_context()
     scheme = "http" if proxy.identity is None else "https"
     return httpx.Client(
-        verify=verify, http1=False, http2=True, base_url=f"{scheme}://localhost:{proxy.address[1]}", timeout=5
+        verify=verify, http1=False, http2=True, base_url=f"{scheme}://localhost:{proxy.address[1]}", timeout=30
     )
 
 

@@ -32,9 +32,9 @@ class Client:
         if self._connection is None:
             host, port = self._server.address
             self._connection = (
-                http.client.HTTPSConnection(host, port, timeout=5, context=self._server.client_context())
+                http.client.HTTPSConnection(host, port, timeout=30, context=self._server.client_context())
                 if self._server.identity
-                else http.client.HTTPConnection(host, port, timeout=5)
+                else http.client.HTTPConnection(host, port, timeout=30)
             )
         try:
             self._connection.request(request.method, request.path, body=request.body or None)

@@ -14,11 +14,12 @@ import pytest
 from holdwire.testing.faults import Script
 from holdwire.testing.messages import Answer, Framing, Request
 from holdwire.testing.server import ChaosServer
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TIMEOUT = 5
+TIMEOUT = 30
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
@@ -628,7 +629,7 @@ def test_trailers_of_an_upload_are_read_and_unknown_statuses_have_a_phrase(plain
 
 
 def test_its_end_resets_what_stands_and_frees_the_port() -> None:
-    with ChaosServer() as server:
+    with ChaosServer(port=free_port()) as server:
         address = server.address
         sock = dial(server)
         server.wait_for("connected")
