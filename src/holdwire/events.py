@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import logging
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ __all__ = [
     "register_stats",
     "snapshot",
     "stats_sources",
+    "tell_setup",
 ]
 
 logger = logging.getLogger("holdwire")
@@ -296,6 +297,26 @@ class Observers:
                         type(member).__name__,
                         exc_info=True,
                     )
+
+
+def tell_setup(setup: ConnectionSetUp, notify: Observers, *, attempt: int = 1, final: bool = False) -> None:
+    """Tell how a connection was set up, or not, and of each step that failed on the way.
+
+    ``final``: no connection came about, and no attempt follows.
+    """
+    notify(replace(setup, final=final))
+    for step in setup.steps:
+        if step.failure is not None and not step.quiet:
+            notify(
+                FailureRecorded(
+                    failure=step.failure,
+                    began=step.began,
+                    ended=step.ended,
+                    context=setup.context,
+                    attempt=attempt,
+                    step=step,
+                )
+            )
 
 
 class SnapshotSource(Protocol):

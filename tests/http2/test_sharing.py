@@ -8,7 +8,7 @@ import anyio
 import httpx
 import pytest
 
-from holdwire.events import ConnectionSetUp
+from holdwire.events import ConnectionSetUp, FailureRecorded
 from holdwire.http.http2 import Http2Connection
 from tests.http2.clients import Watch, client_of, connections_of
 from tests.http2.server import serve
@@ -257,6 +257,9 @@ async def test_requests_make_do_with_the_streams_there_are_where_the_server_take
     assert gate.most == {0: 2}
     dials = [event for event in watch.events if isinstance(event, ConnectionSetUp)]
     assert len(dials) <= 1 + 4
+    refused = [event.failure for event in dials if event.connection_id is None]
+    assert refused
+    assert [event.failure for event in watch.events if isinstance(event, FailureRecorded)] == refused
 
 
 async def test_a_request_gets_a_connection_whose_first_request_was_cancelled_before_the_servers_settings() -> None:

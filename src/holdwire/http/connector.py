@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectFailed, DeadlineExceeded, HoldwireError, UnsupportedProtocol
-from ..events import ConnectionSetUp, FailureRecorded, SetupStep
+from ..events import ConnectionSetUp, SetupStep, tell_setup
 from ..net.dial import dial, dial_unix
 from ..policy.phase import Phase
 from ..tls.stream import TLSStream
@@ -135,14 +135,7 @@ class Connector:
             exc.setup = self._told(request, steps, began, failure=exc)
             raise
         connection = self._connection(wire, origin)
-        self._notify(self._told(request, steps, began, connection=connection))
-        for step in steps:
-            if step.failure is not None and not step.quiet:
-                self._notify(
-                    FailureRecorded(
-                        failure=step.failure, began=step.began, ended=step.ended, context=request.context, step=step
-                    )
-                )
+        tell_setup(self._told(request, steps, began, connection=connection), self._notify)
         return connection
 
     async def _open(self, request: Request, deadline: float | None, steps: list[SetupStep]) -> Wire:

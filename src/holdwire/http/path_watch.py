@@ -24,11 +24,10 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import HoldwireError
-from ..events import CloseReason, FailureRecorded, RequestRetried
+from ..events import CloseReason, RequestRetried, tell_setup
 from ..policy import diagnosis
 from ..policy.evidence import black_hole, window_closed
 from ..policy.flight import Mark
@@ -204,7 +203,8 @@ class PathWatch:
             try:
                 replacement = await pool.open_spare(Attempt(attempt.request, attempt.number), wanted=is_waiting)
             except HoldwireError as exc:  # no better way is to be had: keep waiting on this one
-                self._tell(attempt, exc)
+                if exc.setup is not None:  # its failures are as real as any
+                    tell_setup(exc.setup, self._notify)
                 return
             finally:
                 self._replacing.pop(attempt, None)
@@ -221,20 +221,6 @@ class PathWatch:
             connection.end(CloseReason.FAILURE, wire.failure, abort=True)
 
         self._replacing[attempt] = pool.runtime.spawn(connect_first, name="holdwire: replacement for a dead path")
-
-    def _tell(self, attempt: Attempt, exc: HoldwireError) -> None:
-        """The replacement could not be had: its failures are as real as any."""
-        context = attempt.request.context
-        if exc.setup is None:
-            return
-        self._notify(replace(exc.setup, final=False))
-        for step in exc.setup.steps:
-            if step.failure is not None and not step.quiet:
-                self._notify(
-                    FailureRecorded(
-                        failure=step.failure, began=step.began, ended=step.ended, context=context, step=step
-                    )
-                )
 
     def _mind_the_window(self, connection: HttpConnection) -> bool:
         """Lift or arm TCP_USER_TIMEOUT; whether the peer lives behind a closed window."""

@@ -32,7 +32,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from ..errors import ClosedError, ConnectFailed, DeadlineExceeded, TransportClosed
-from ..events import CloseReason, ConnectionClosed, PoolWaited
+from ..events import CloseReason, ConnectionClosed, PoolWaited, tell_setup
 from ..net.runtime import current
 from ..policy import diagnosis
 from ..policy.kind import Category, Kind
@@ -366,7 +366,7 @@ class Pool:
             state.crowded()
             self.runtime.call_later(CROWDED, partial(_WeakCallback(self).call_for_more, state))
             if exc.setup is not None:
-                self._notify(exc.setup)
+                tell_setup(exc.setup, self._notify)
             return None
 
     async def _open(self, attempt: Attempt, state: OriginState) -> HttpConnection:

@@ -10,10 +10,11 @@ from types import NoneType
 from typing import TYPE_CHECKING
 
 from ..errors import HoldwireError
+from ..events import tell_setup
 from ..policy.checks import check_seconds, check_type
 from ..policy.settings import Heartbeat
 from .heartbeat import NO_PROBE
-from .opener import Opener, tell_setup
+from .opener import Opener
 from .stream import Stream
 from .target import Target
 

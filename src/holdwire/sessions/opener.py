@@ -15,7 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from ..errors import ConnectFailed, DeadlineExceeded, HoldwireError
-from ..events import ConnectionSetUp, FailureRecorded, Observers, SetupStep
+from ..events import ConnectionSetUp, Observers, SetupStep, tell_setup
 from ..net.dial import AddressMemory, dial, dial_unix
 from ..policy.checks import check_flag, check_type
 from ..policy.phase import Phase
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..tls.engine import Truncation
     from .target import Target
 
-__all__ = ["KeepaliveSetting", "Opener", "Passage", "tell_setup"]
+__all__ = ["KeepaliveSetting", "Opener", "Passage"]
 
 KeepaliveSetting: TypeAlias = "Keepalive | Literal['profile'] | None"
 """``"profile"``: what the profile says; None: the system's defaults."""
@@ -303,26 +303,6 @@ class _Step:
                 failure=value.failure if isinstance(value, HoldwireError) else None,
             )
         )
-
-
-def tell_setup(setup: ConnectionSetUp, notify: Observers, *, attempt: int = 1, final: bool = False) -> None:
-    """Tell how a connection was set up, or not, and of each step that failed on the way.
-
-    ``final``: no connection came about, and no attempt follows.
-    """
-    notify(replace(setup, final=final))
-    for step in setup.steps:
-        if step.failure is not None and not step.quiet:
-            notify(
-                FailureRecorded(
-                    failure=step.failure,
-                    began=step.began,
-                    ended=step.ended,
-                    context=setup.context,
-                    attempt=attempt,
-                    step=step,
-                )
-            )
 
 
 @functools.lru_cache(maxsize=16)

@@ -30,13 +30,12 @@ from ..errors import (
     ProxyError,
     SessionDown,
 )
-from ..events import Reconnected, register_snapshots
+from ..events import Reconnected, register_snapshots, tell_setup
 from ..policy import diagnosis
 from ..policy.checks import check_seconds, check_type
 from ..policy.kind import Kind
 from ..retrying import Reconnector, ReconnectPolicy
 from .connect import connect
-from .opener import tell_setup
 from .session import Session
 
 if TYPE_CHECKING:
