@@ -14,6 +14,7 @@ from hyperframe.frame import PingFrame
 
 import holdwire
 from holdwire.events import CloseReason
+from holdwire.http.messages import Origin
 from holdwire.policy.phase import Sent
 from tests.http2.clients import Watch, client_of, connections_of, misbehaving
 from tests.http2.server import serve
@@ -249,6 +250,26 @@ async def test_http_1_1_required_moves_the_origin_to_http11(by: str, ca: Any, cl
     assert [first.text, second.text] == ["by HTTP/1.1"] * 2
     assert [first.http_version, second.http_version] == ["HTTP/1.1"] * 2
     assert server.seen == ["/x"]
+
+
+async def test_what_was_agreed_upon_is_spoken_where_the_origin_has_asked_for_http11_in_the_middle_of_the_handshake(
+    ca: Any, client_context: ssl.SSLContext
+) -> None:
+    from tests.http2.test_wiring import tls
+
+    async with (
+        serve(context=tls(ca, "h2", "http/1.1")) as server,
+        client_of(http1=True, verify=client_context) as client,
+    ):
+        transport: Any = client._transport
+
+        async def learn(step: str, _: object) -> None:
+            if step == "connection.start_tls.complete":
+                transport._client.settings.http2.memory.require_http11(Origin("https", "localhost", server.port))
+
+        with anyio.fail_after(10):
+            answers = [await client.get(f"{server.url}/{n}", extensions={"trace": learn}) for n in range(2)]
+    assert {answer.http_version for answer in answers} == {"HTTP/2"}
 
 
 async def test_a_connection_that_refused_two_requests_gets_no_third() -> None:

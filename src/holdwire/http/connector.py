@@ -93,9 +93,9 @@ class Connector:
 
     def _speaks_http2(self, wire: Wire, origin: Origin) -> bool:
         """Whether HTTP/2 was agreed upon, or is spoken without asking."""
-        if not self._offers_http2(origin):
-            return False
-        return not self._http1 or (isinstance(wire, TLSStream) and wire.alpn_protocol == "h2")
+        if isinstance(wire, TLSStream) and wire.alpn_protocol == "h2":
+            return True  # whatever was learnt of the origin since it was offered
+        return not self._http1 and self._offers_http2(origin)
 
     def _connection(self, wire: Wire, origin: Origin) -> HttpConnection:
         max_age = None if self._policy.max_age is None else self._policy.age_limit(random.random())  # noqa: S311 - jitter
