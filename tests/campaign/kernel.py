@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from holdwire.testing.faults import Action, Point
 
+from .wiretap import Wiretap
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -43,15 +45,42 @@ class Peer(Protocol):
 
 
 class Try:
-    """One attempt of one request on one connection, as the sockets saw it."""
+    """One attempt of one request on one connection, as the sockets and the server saw it."""
 
-    def __init__(self, name: str, sock: SimSocket) -> None:
+    def __init__(self, name: str, sock: SimSocket, begin: int, stream: int) -> None:
         self.name = name
         self.sock = sock
-        self.accepted = 0
-        """Bytes of it that the kernel took."""
-        self.received = 0
-        """Bytes that were read afterwards."""
+        self.begin = begin
+        """Where in the bytes that go out it begins."""
+        self.stream = stream
+        """0 in HTTP/1.1."""
+        self.end: int | None = None
+        """Where in the bytes that come in its answer ends."""
+        self.known: float | None = None
+        """When the program had read all of that."""
+        self.given_up = False
+        """Whether the program has reset its stream."""
+        self.refused = False
+        """Whether the server has said that it will not look at it."""
+        self.executed = False
+        self.proven = False
+        """Whether the program has taken it for certainly not executed."""
+
+    @property
+    def left(self) -> bool:
+        """Whether the kernel took anything of it."""
+        return self.sock.accepted > self.begin
+
+    @property
+    def disclaimed(self) -> bool:
+        """Whether the server has said that it was not executed."""
+        last = self.sock.last_stream
+        return self.refused or (last is not None and self.stream > last)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its answer, as far as the program can know."""
+        return not self.given_up and (self.end is None or self.end > self.sock.taken)
 
 
 class SimSocket:
@@ -85,18 +114,25 @@ class SimSocket:
         self.user_timeout = 0.0
         self.held: deque[Callable[[], None]] = deque()
         """What the peer sent into a black hole."""
-        self.current: Try | None = None
-        self.asked = self.taken = 0
-        """Requests that began here, and bytes read."""
-        self.ends: list[int] = []
-        """Where in the bytes that come in complete answers end."""
+        self.accepted = self._offered = self.taken = self.given = 0
+        """Bytes that the kernel took and was offered, that the program read, and that the peer sent."""
+        self.tries: list[Try] = []
+        """The requests that began here."""
+        self._unknown: list[Try] = []
+        """Those whose end the program has not read yet."""
+        self.last_stream: int | None = None
+        """What the peer's GOAWAY said."""
+        self.damage: dict[Point, int] = {}
+        """What is damaged of the next bytes, by the way they go: so many at the front, 0 for the last one."""
+        self._calling = Point.CALL_CONNECT
+        self._wiretap = Wiretap(self._begins, self._given_up)
         self.told: list[str] = []
         """Errors and early ends that were handed out to the program before it closed, in order."""
 
     @property
     def busy(self) -> bool:
         """Whether a request waits for its answer, as far as the program can know."""
-        return sum(end <= self.taken for end in self.ends) < self.asked
+        return any(one.waits for one in self.tries)
 
     # --- what the event loop asks ---
 
@@ -155,7 +191,7 @@ class SimSocket:
 
     def send(self, data: Any, _: int = 0, /) -> int:
         view = memoryview(data).cast("B")
-        self._attribute(view)
+        self._hear(view)
         limit = self._enter(Point.CALL_SEND, len(view))
         if self.error:
             raise self._hand_out()
@@ -167,8 +203,7 @@ class SimSocket:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.queue += view[:count]
         self.outq += count
-        if self.current is not None:
-            self.current.accepted += count
+        self.accepted += count
         if self.unacked_since is None:
             self.unacked_since = self.kernel.clock.now
             self._arm_user_timeout()
@@ -185,8 +220,7 @@ class SimSocket:
             if not peek:
                 del self.inbox[:size]
                 self.taken += len(data)
-                if self.current is not None:
-                    self.current.received += len(data)
+                self._note_ends()
             return data
         if self.error:
             raise self._hand_out()
@@ -195,6 +229,11 @@ class SimSocket:
                 self._tell("EOF")
             return b""
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def _note_ends(self) -> None:
+        for one in [one for one in self._unknown if one.end is not None and one.end <= self.taken]:
+            one.known = self.kernel.clock.now
+            self._unknown.remove(one)
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
         view = memoryview(buffer).cast("B")
@@ -232,7 +271,7 @@ class SimSocket:
             return
         count = min(len(self.queue), max(self.peer.room - self.under_way, 0))
         if count:
-            data = bytes(self.queue[:count])
+            data = self._damaged(Point.REQUEST, bytes(self.queue[:count]))
             del self.queue[:count]
             self.under_way += count
 
@@ -260,7 +299,17 @@ class SimSocket:
 
     def from_peer(self, data: bytes) -> None:
         """Bytes, on their way to us."""
+        self.given += len(data)
+        data = self._damaged(Point.RESPONSE, data)
         self._from_peer(lambda: self._got(data))
+
+    def _damaged(self, way: Point, data: bytes) -> bytes:
+        count = self.damage.pop(way, None)
+        if count is None or not data:
+            return data
+        cut = len(data) - 1 if not count else min(count, len(data))
+        front, back = data[:cut], data[cut:]
+        return front + _flipped(back) if not count else _flipped(front) + back
 
     def from_peer_fin(self) -> None:
         def got() -> None:
@@ -339,6 +388,7 @@ class SimSocket:
     def _enter(self, point: Point, size: int) -> int:
         if self.fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._calling = point
         if not self.plan or self.shut:
             return size
         number = self.calls[point] + 1
@@ -364,25 +414,46 @@ class SimSocket:
         return size
 
     def strike(self, fault: Fault) -> None:
-        self.struck.append(str(fault))
-        self.kernel.struck[fault.action] += 1
+        self.suffer(str(fault), fault.point, fault.action)
 
-    def _attribute(self, view: memoryview) -> None:
-        name = self.kernel.name_of(view)
-        again = self.current is not None and self.current.name == name and not self.current.accepted
-        if name is not None and not again:  # a send that was refused with EAGAIN begins nothing new
-            self.asked += 1
-            self.current = Try(name, self)
-            self.kernel.tries.setdefault(name, []).append(self.current)
+    def suffer(self, what: str, point: str, action: str) -> None:
+        """``what`` was done to this connection."""
+        self.struck.append(what)
+        self.kernel.struck[str(point), str(action)] += 1
+
+    def _hear(self, view: memoryview) -> None:
+        """Look for requests in what was not offered before: what was refused or cut comes again."""
+        start, end = self._offered, self.accepted + len(view)
+        if end > start:
+            self._offered = end
+            self._wiretap.hear(start, bytes(view[start - self.accepted :]))
+
+    def _begins(self, name: str, position: int, stream: int) -> None:
+        one = Try(name, self, position, stream)
+        self.tries.append(one)
+        self._unknown.append(one)
+        self.kernel.tries.setdefault(name, []).append(one)
+
+    def _given_up(self, stream: int) -> None:
+        for one in self.tries:
+            one.given_up |= one.stream == stream
+
+    def try_of(self, name: str, stream: int = 0) -> Try | None:
+        """The latest attempt of a request here."""
+        return next((one for one in reversed(self.tries) if (one.name, one.stream) == (name, stream)), None)
 
     def _tell(self, what: str) -> None:
-        if not self.shut:
+        if not self.shut and (self._calling is not Point.CALL_SEND or self.busy):  # a goodbye may fail unheard
             self.told.append(what)
 
     def _hand_out(self) -> OSError:
         number, self.error = self.error, 0
         self._tell(errno.errorcode[number])
         return OSError(number, os.strerror(number))
+
+
+def _flipped(data: bytes) -> bytes:
+    return bytes(byte ^ 0xFF for byte in data)
 
 
 def _next(queue: deque[Callable[[], None]]) -> None:
@@ -398,7 +469,8 @@ class Kernel:
         self.sockets: dict[int, SimSocket] = {}
         self.made: list[SimSocket] = []
         self.tries: dict[str, list[Try]] = {}
-        self.struck: Counter[Action] = Counter()
+        self.struck: Counter[tuple[str, str]] = Counter()
+        """Faults by point and kind."""
         self.accept: Callable[[SimSocket], int | None]
         """Set by the servers: an errno, None for a connection that stands, -1 for no answer at all."""
         self._due: dict[int, float] = {}
@@ -446,14 +518,6 @@ class Kernel:
 
     def closed(self, sock: SimSocket) -> None:
         self.sockets.pop(sock.fd, None)
-
-    def name_of(self, view: memoryview) -> str | None:
-        """The name of the request that begins here, if one does."""
-        head = bytes(view[:12])
-        if not head.startswith((b"GET ", b"PUT ", b"POST ", b"DELETE ")):
-            return None
-        start = bytes(view[:40])
-        return start.split(b" ", 2)[1].decode()
 
     def ioctl(self, fd: int, *_: object) -> bytes:
         """SIOCOUTQ."""

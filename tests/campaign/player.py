@@ -1,17 +1,18 @@
 """Plays a history against the real client, exchange, pool, streams and dialler, and checks the invariants afterwards.
 
-Only the kernel (``kernel``), the servers (``origin``) and time (``virtual_time``) are simulated. The oracle looks at
-the sockets and at the servers' ledger, never at what the client found out. Not responsible for what is drawn.
+Only the kernel (``kernel``), the servers (``origin``) and time (``virtual_time``) are simulated; TLS is OpenSSL on both
+sides. The oracle looks at the sockets and at the servers' ledger, never at what the client found out. Not
+responsible for what is drawn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 import zlib
 from collections import Counter
 from contextlib import ExitStack
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
@@ -22,24 +23,26 @@ import tenacity
 from holdwire.errors import ClosedError, DeadlineExceeded, HoldwireError
 from holdwire.events import FailureRecorded, Observers, RequestRetried
 from holdwire.http.client import ClientSettings, HttpClient
+from holdwire.http.h2_settings import Http2Settings
 from holdwire.http.messages import Origin as Address
 from holdwire.http.messages import Request, Timeouts
 from holdwire.http.pool import PoolLimits
 from holdwire.net.dial import substitute_sockets
 from holdwire.policy.phase import Delivery
 from holdwire.policy.retry import Evidence
+from holdwire.policy.settings import Heartbeat
 from holdwire.retrying import RetryPolicy
 from holdwire.transports._body import StreamedBody
 
 from .kernel import Kernel
 from .origin import Origin, request_body
+from .origin_tls import client_context
 from .virtual_time import Clock, Hang, VirtualLoop, virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from holdwire.events import Event
-    from holdwire.testing.faults import Action
 
     from .histories import Ask, History
     from .kernel import Try
@@ -57,7 +60,7 @@ INVARIANTS: Final = {
     "hang": "nothing waits for ever, and no time limit is exceeded",
     "crash": "no exception but the documented ones",
 }
-ADDRESS: Final = Address("http", "10.0.0.1", 80)
+ADDRESSES: Final = {False: Address("http", "10.0.0.1", 80), True: Address("https", "10.0.0.1", 443)}
 _LIMIT: Final = 5_000.0
 """Virtual seconds after which a history hangs."""
 _AFTERWARDS: Final = 400.0
@@ -79,6 +82,7 @@ class Violation:
 class Result:
     """What a history came to."""
 
+    protocol: str = ""
     requests: int = 0
     answered: int = 0
     failed: int = 0
@@ -86,7 +90,8 @@ class Result:
     retries: int = 0
     sessions: int = 0
     messages: int = 0
-    faults: Counter[Action] = field(default_factory=Counter["Action"])
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    """By point and kind."""
     violations: list[Violation] = field(default_factory=list[Violation])
 
 
@@ -108,6 +113,9 @@ class _Fate:
     cancelled: bool = False
 
 
+_name: Final = ContextVar[str]("name")
+
+
 class Player:
     """One run of one history."""
 
@@ -122,9 +130,19 @@ class Player:
         self.events: list[Event] = []
         self.violations: list[Violation] = []
         self.sessions = self.messages = self.cancelled = 0
+        self._verdicts: Counter[str | None] = Counter()
+        self._seen: Counter[str] = Counter()
+        """Attempts of each request that a verdict was given on."""
 
     def on_event(self, event: Event) -> None:
         self.events.append(event)
+        if isinstance(event, RequestRetried) and event.context is not None:
+            name = event.context[_name]
+            tries = self.kernel.tries.get(name, [])
+            for one in tries[self._seen[name] :]:
+                one.proven = event.verdict.evidence is Evidence.PROOF
+            self._seen[name] = len(tries)
+            self._verdicts[name] += 1
 
     def violated(self, invariant: str, what: str) -> None:
         self.violations.append(Violation(invariant, what))
@@ -164,7 +182,7 @@ class Player:
         history = self.history
         client = HttpClient(
             ClientSettings(
-                tls_context=ssl.create_default_context,
+                tls_context=client_context,
                 limits=PoolLimits(
                     max_connections=history.max_connections,
                     max_idle=history.max_idle,
@@ -176,6 +194,8 @@ class Player:
                     timeouts=history.timeouts,
                 ),
                 observers=Observers([self]),
+                http1=history.secure or history.http2 is None,
+                http2=self._http2(),
             )
         )
         self.origin.start()
@@ -193,6 +213,13 @@ class Player:
                 self.violated("leak", f"{pool.size} connections are counted after the end")
         await anyio.sleep(_AFTERWARDS)
 
+    def _http2(self) -> Http2Settings | None:
+        terms = self.history.http2
+        if terms is None:
+            return None
+        beat = None if terms.heartbeat is None else Heartbeat(interval=terms.heartbeat)
+        return Http2Settings(heartbeat=beat, max_requests=self.history.max_requests)
+
     async def _ask(self, client: HttpClient, ask: Ask) -> None:
         fate = self.fates[ask.name]
         await anyio.sleep(ask.at)
@@ -204,14 +231,16 @@ class Player:
         elif upload:
             headers.append((b"Content-Length", b"%d" % len(upload)))
         fate.began = self.clock.now
+        _name.set(ask.name)
         request = Request(
             ask.method.encode(),
-            ADDRESS,
+            ADDRESSES[self.history.secure],
             ask.name.encode(),
             headers,
             StreamedBody(_pieces(upload)) if ask.streamed else upload,
             timeouts=Timeouts(connect=timeout, read=timeout, write=timeout, pool=timeout),
             marked=ask.marked,
+            context=copy_context(),
             deadline=None if ask.deadline is None else fate.began + ask.deadline,
         )
         with anyio.CancelScope() as scope:
@@ -258,10 +287,11 @@ class Player:
     def _result(self) -> Result:
         if not any(violation.invariant in {"hang", "crash"} for violation in self.violations):
             self._check()
-        for name in self.origin.corrupted:
-            self.violated("bytes", f"the upload of {name} arrived corrupted")
+        for complaint in self.origin.complaints:
+            self.violated("bytes", complaint)
         fates = self.fates.values()
         return Result(
+            protocol=self.history.protocol,
             requests=0 if self.sessions else len(fates),
             answered=sum(fate.status is not None for fate in fates),
             failed=sum(fate.error is not None for fate in fates),
@@ -293,6 +323,11 @@ class Player:
             self.violated("hang", f"{ask.name} has neither an answer nor an error")
         if ask.deadline is not None and (fate.headed or fate.ended) - fate.began > ask.deadline + 0.6:
             self.violated("hang", f"{ask.name} took longer than its deadline")
+        if any(one.proven and one.executed for one in tries):
+            self.violated("unsent", f"{ask.method} {ask.name} was taken for not executed, and was")
+        late = isinstance(fate.error, DeadlineExceeded) and fate.error.limit == "read" and bool(tries)
+        if late and (known := tries[-1].known) is not None and fate.ended > known + 0.01:
+            self.violated("hang", f"{ask.name} timed out at {fate.ended}, and its end had been read at {known}")
         self._check_error(ask, fate.error, executed, tries)
 
     def _check_error(self, ask: Ask, error: BaseException | None, executed: int, tries: list[Try]) -> None:
@@ -313,7 +348,7 @@ class Player:
         """Whether a fault struck a connection of the request, or one that never came about."""
         if not tries or any(one.sock.struck for one in tries):
             return True
-        return any(sock.struck and not sock.asked for sock in self.kernel.made)
+        return any(sock.struck and not sock.tries for sock in self.kernel.made)
 
     def _check_verdicts(self) -> None:
         """What each final verdict must be, from the bytes at the sockets alone."""
@@ -325,41 +360,51 @@ class Player:
                 continue
             verdict = error.verdict
             setup = error.failure.phase.is_setup or error.failure.phase.value == "pool"
-            sent = bool(tries) and not setup and tries[-1].accepted > 0
+            sent = bool(tries) and not setup and tries[-1].left
             if sent:
-                if verdict.evidence is Evidence.PROOF:
+                if verdict.evidence is Evidence.PROOF and not tries[-1].disclaimed:
                     self.violated("verdict", f"{ask.name}: bytes had left, and the verdict claims a proof: {verdict}")
                 if verdict.evidence is Evidence.ASSUMED and not ask.repeatable:
                     self.violated("verdict", f"{ask.name} is not idempotent and was taken for it: {verdict}")
-            elif not error.safe_to_retry and not any(one.accepted for one in tries) and self.history.close_at is None:
+            elif not (error.safe_to_retry or self._may_leave(error) or any(one.left for one in tries)):
                 self.violated("verdict", f"{ask.name}: nothing had left, and it is not safe to repeat: {verdict}")
         for event in self.events:
             if isinstance(event, RequestRetried) and event.verdict.retries and event.status is None:
                 self._check_retry(event)
+
+    def _may_leave(self, error: HoldwireError) -> bool:
+        """Whether what had not left may still do so: HTTP/2 frames that wait on a connection that lives."""
+        return self.history.close_at is not None or (
+            self.history.http2 is not None and isinstance(error, DeadlineExceeded)
+        )
 
     def _check_retry(self, event: RequestRetried) -> None:
         if event.verdict.evidence is Evidence.NONE:
             self.violated("verdict", f"sent again without any evidence: {event.verdict}")
 
     def _check_records(self) -> None:
-        """A failure of a socket is told once; what nobody asked for any more need not be."""
-        told: Counter[int | None] = Counter()
+        """A socket's failure is told once, over HTTP/2 to each of its requests; what nobody waits for need not be."""
+        told: Counter[tuple[int | None, str | None]] = Counter()
         deaths = 0
         for event in self.events:
             if isinstance(event, FailureRecorded):
                 if event.deaths > 1:
                     deaths += event.deaths - 1
-                told[event.failure.local_port] += 1
-        for sock in self.kernel.made:
-            if told[sock.port] > 1:
-                self.violated("record", f"the failure of connection {sock.port} is recorded {told[sock.port]} times")
+                name = None if event.context is None or self.history.http2 is None else event.context[_name]
+                told[event.failure.local_port, name] += 1
+        tries: Counter[tuple[int, str | None]] = Counter()
+        tries.update((one.sock.port, one.name) for some in self.kernel.tries.values() for one in some)
+        for (port, name), count in told.items():
+            unseen = self._verdicts[name] - len(self.kernel.tries.get(name or "", ()))  # never offered to the kernel
+            if port is not None and count > max(tries[port, name] + max(unseen, 0), 1):
+                self.violated("record", f"the failure of connection {port} is recorded {count} times ({name})")
+        ports = {port for port, _ in told}
         missing = 0
         for sock in self.kernel.made:
-            if sock.told and not told[sock.port] and sock.connected:
-                current = sock.current
-                fate = None if current is None else self.fates[current.name]
-                given_up = fate is not None and (
-                    fate.cancelled or isinstance(fate.error, DeadlineExceeded | ClosedError)
+            if sock.told and sock.port not in ports and sock.connected:
+                fates = [self.fates[one.name] for one in sock.tries if one.waits]
+                given_up = bool(fates) and all(
+                    fate.cancelled or isinstance(fate.error, DeadlineExceeded | ClosedError) for fate in fates
                 )
                 missing += not given_up
         if missing > deaths and self.history.close_at is None:

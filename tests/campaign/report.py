@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Report"]
 
 _NUMBERS = ("requests", "answered", "failed", "cancelled", "retries", "sessions", "messages")
+_OF_PROTOCOLS = ("histories", *_NUMBERS, "faults", "violations")
 
 
 @dataclass(slots=True)
@@ -26,7 +27,10 @@ class Report:
     seconds: float = 0.0
     histories: int = 0
     numbers: Counter[str] = field(default_factory=Counter[str])
-    faults: Counter[str] = field(default_factory=Counter[str])
+    protocols: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+    """The same numbers for each protocol."""
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    """By point and kind."""
     violations: Counter[str] = field(default_factory=Counter[str])
     failing: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     """For each invariant that does not hold: the seed of the first history, and what was wrong with it."""
@@ -34,9 +38,11 @@ class Report:
     def add(self, seed: str, result: Result) -> None:
         """One more history."""
         self.histories += 1
-        for name in _NUMBERS:
-            self.numbers[name] += getattr(result, name)
-        self.faults.update({str(action): count for action, count in result.faults.items()})
+        numbers = Counter({name: getattr(result, name) for name in _NUMBERS})
+        self.numbers += numbers
+        numbers |= Counter(histories=1, faults=result.faults.total(), violations=len(result.violations))
+        self.protocols[result.protocol] = self.protocols.get(result.protocol, Counter()) + numbers
+        self.faults += result.faults
         for violation in result.violations:
             if not self.violations[violation.invariant]:
                 self.failing[violation.invariant] = (seed, violation.what)
@@ -46,6 +52,8 @@ class Report:
         """Those of another process."""
         self.histories += other.histories
         self.numbers += other.numbers
+        for protocol, numbers in other.protocols.items():
+            self.protocols[protocol] = self.protocols.get(protocol, Counter()) + numbers
         self.faults += other.faults
         self.violations += other.violations
         self.failing |= other.failing
@@ -59,9 +67,21 @@ class Report:
                 f"in {self.seconds:.0f} s ({requests / max(self.seconds, 1e-9):,.0f} requests/s)"
             ),
             "  " + ", ".join(f"{self.numbers[name]:,} {name}" for name in _NUMBERS[1:]),
-            "faults injected",
-            *(f"  {count:>9,}  {action}" for action, count in self.faults.most_common()),
+            *(
+                f"  {protocol:<7}" + ", ".join(f"{numbers[name]:,} {name}" for name in _OF_PROTOCOLS)
+                for protocol, numbers in sorted(self.protocols.items())
+            ),
+            "faults injected, by kind",
+            *self._faults(1),
+            "faults injected, by point",
+            *self._faults(0),
             "violations",
             *(f"  {self.violations[name]:>9,}  {name}: {text}" for name, text in INVARIANTS.items()),
         ]
         return "\n".join(lines)
+
+    def _faults(self, key: int) -> list[str]:
+        sums: Counter[str] = Counter()
+        for names, count in self.faults.items():
+            sums[names[key]] += count
+        return [f"  {count:>9,}  {name}" for name, count in sums.most_common()]

@@ -7,22 +7,27 @@ begins a new session where one has ended; whatever breaks, every line is echoed 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
 import holdwire
-from holdwire.errors import HoldwireError
+from holdwire.errors import ConnectFailed, HoldwireError
 from holdwire.events import FailureRecorded
+from holdwire.testing.faults import Action, Point
 
-from .origin import Conversation, Origin
+from .origin import Origin
+from .origin_http1 import Http1
+from .origin_tls import client_context
 from .player import Player, Result
 
 if TYPE_CHECKING:
-    from holdwire.testing.faults import Script
+    from holdwire.testing._faulty import Cursor
 
     from .histories import History
     from .kernel import Kernel, SimSocket
+    from .peer import Link
 
 __all__ = ["play_session"]
 
@@ -30,13 +35,14 @@ _PATIENCE = 20.0
 """Virtual seconds for an echo, before the program gives a session up."""
 
 
-class _Echo(Conversation):
+class _Echo(Http1):
     """Sends every line back."""
 
-    def __init__(self, origin: _Echoes, sock: SimSocket, script: Script) -> None:
-        super().__init__(origin, sock, script)
+    def __init__(self, origin: Origin, sock: SimSocket, link: Link | None, cursor: Cursor) -> None:
+        super().__init__(origin, sock, link, cursor)
         self.lines: list[bytes] = []
-        origin.talks.append(self)
+        assert isinstance(origin, _Echoes)
+        origin.echoes.append(self)
 
     def _parse(self) -> None:
         if self._replying:
@@ -55,11 +61,11 @@ class _Echo(Conversation):
 class _Echoes(Origin):
     """A server of the line protocol."""
 
+    plain = _Echo
+
     def __init__(self, kernel: Kernel, history: History) -> None:
         super().__init__(kernel, history)
-        self.talks: list[_Echo] = []
-
-    conversation = _Echo
+        self.echoes: list[_Echo] = []
 
 
 class _SessionPlayer(Player):
@@ -71,13 +77,19 @@ class _SessionPlayer(Player):
         dice = random.Random(history.seed)
         give_up = dice.uniform(0, 60) if dice.random() < 0.3 else None
         with anyio.move_on_after(give_up) as scope:
-            await self._talk(total=len(history.asks))
+            try:
+                await self._talk(total=len(history.asks))
+            except ConnectFailed:  # it does not look like TLS, which cannot get better
+                if not self.kernel.struck[Point.HANDSHAKE, Action.CORRUPT]:
+                    raise
         self.cancelled += scope.cancelled_caught
         await anyio.sleep(400)
 
     async def _talk(self, *, total: int) -> None:
         done = 0
-        async for session in holdwire.sessions("tcp://10.0.0.1:81", observers=[self]):
+        secure = self.history.secure
+        url, tls = ("tls://10.0.0.1:82", client_context()) if secure else ("tcp://10.0.0.1:81", None)
+        async for session in holdwire.sessions(url, tls=tls, observers=[self]):
             self.sessions += 1
             async with session:
                 while done < total:
@@ -99,7 +111,7 @@ class _SessionPlayer(Player):
 
     def _check(self) -> None:
         assert isinstance(self.origin, _Echoes)
-        for talk in self.origin.talks:
+        for talk in self.origin.echoes:
             numbers = [int(line.split()[1]) for line in talk.lines]
             if numbers != list(range(numbers[0], numbers[0] + len(numbers)) if numbers else []):
                 self.violated("bytes", f"the server got the lines {numbers}")
@@ -116,6 +128,6 @@ class _SessionPlayer(Player):
 def play_session(history: History) -> Result:
     """Play ``history`` as one long-lived connection; its requests are lines."""
     try:
-        return _SessionPlayer(history).play()
+        return _SessionPlayer(replace(history, http2=None)).play()
     except HoldwireError as error:
         raise AssertionError(repr(error)) from error
