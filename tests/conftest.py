@@ -56,6 +56,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return backend
 
 
+@pytest.fixture(autouse=True)
+def spans_are_written_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a moment in which the machine was busy moves them to a thread, and a test looks before it has run."""
+    monkeypatch.setattr("holdwire.telemetry._handover._PATIENCE", 60.0)
+
+
 @pytest.fixture(scope="session")
 def ca() -> trustme.CA:
     """A certificate authority that nobody but this run trusts."""

@@ -12,6 +12,7 @@ import anyio.to_thread
 import pytest
 import redis.asyncio
 import redis.exceptions
+from anyio.streams.buffered import BufferedByteStream
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from websockets.asyncio.server import ServerConnection
@@ -178,6 +179,53 @@ async def _next(pubsub: Any, commands: Any, data: bytes) -> bytes:
             message = await pubsub.get_message(timeout=0.2)
             if message is not None and message["data"] == data:
                 return data
+
+
+async def test_no_heartbeat_is_sent_before_redis_py_has_subscribed_for_it_counts_the_answers_till_then() -> None:
+    asked: list[bytes] = []
+    probed = anyio.Event()
+
+    async def slow(stream: ByteStream) -> None:
+        lines = BufferedByteStream(stream)
+        while True:
+            count = int((await lines.receive_until(b"\r\n", 100))[1:])
+            words: list[bytes] = []
+            for _ in range(count):
+                size = int((await lines.receive_until(b"\r\n", 100))[1:])
+                words.append((await lines.receive_exactly(size + 2))[:-2])
+            if not asked:
+                await anyio.sleep(0.4)
+            asked.append(words[0] if len(words) > 1 or words[0] != b"PING" else b"its own PING")
+            if asked[-1] == b"PING":
+                probed.set()
+                await stream.send(b"*2\r\n$4\r\npong\r\n$%d\r\n%s\r\n" % (len(words[1]), words[1]))
+            elif words[0] == b"PING":
+                await stream.send(b"+PONG\r\n")
+            elif words[0] == b"SUBSCRIBE":
+                await stream.send(b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n")
+            else:
+                await stream.send(b"+OK\r\n")
+
+    async with serve(slow) as port:
+        pool = redis.asyncio.ConnectionPool(
+            connection_class=Connection,
+            host="127.0.0.1",
+            port=port,
+            protocol=2,
+            heartbeat=heartbeat(interval=0.05, timeout=5),
+        )
+        client = redis.asyncio.Redis(connection_pool=pool)
+        pubsub = client.pubsub()
+        with anyio.fail_after(10):
+            await pubsub.subscribe("news")
+            message = None
+            while message is None or message["type"] != "subscribe":
+                message = await pubsub.get_message(timeout=1)
+            await probed.wait()
+        await pubsub.aclose()  # type: ignore[no-untyped-call]
+        await client.aclose()
+        await pool.disconnect()
+    assert asked.index(b"PING") > asked.index(b"SUBSCRIBE") > 1
 
 
 class Missed:

@@ -34,9 +34,9 @@ class Handover:
         patience: How long one call may take, in seconds.
     """
 
-    def __init__(self, function: Callable[..., None], *, patience: float = _PATIENCE) -> None:
+    def __init__(self, function: Callable[..., None], *, patience: float | None = None) -> None:
         self._function = function
-        self._patience = patience
+        self._patience = _PATIENCE if patience is None else patience
         self._queue: queue.SimpleQueue[tuple[Any, ...] | threading.Event] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
