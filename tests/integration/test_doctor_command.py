@@ -28,7 +28,7 @@ from holdwire.doctor.target import Target
 from holdwire.testing import Answer, ChaosServer, Request
 from tests.proxies import StubProxy
 from tests.side_by_side import SideBySide
-from tests.stages import HEALTHY, LAB, STAGES, answering, place, tls_server
+from tests.stages import HEALTHY, LAB, STAGES, answering, place, program, tls_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -314,6 +314,25 @@ def test_the_server_is_asked_by_the_name_that_it_has_on_the_wire() -> None:
         code, document = doctor(*FAST, "--resolve", "127.0.0.1", f"http://b\u00fccher.example:{port}")
         assert code == 0, document["headline"]
         assert hosts == {f"xn--bcher-kva.example:{port}"}
+
+
+def test_an_answer_without_an_end_is_looked_at_for_as_long_as_a_step_may_take() -> None:
+    endless = """
+        listener = socket.create_server(("127.0.0.1", 0))
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            with listener.accept()[0] as peer, contextlib.suppress(OSError):
+                peer.recv(4096)
+                peer.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Type: text/event-stream\\r\\n\\r\\n")
+                while True:
+                    peer.sendall(b": still here\\n\\n")
+                    time.sleep(0.02)
+    """
+    with program(endless) as (port, _):
+        code, document = doctor("--timeout", "0.5", "--plain", f"127.0.0.1:{port}")
+    assert code == 0, document["headline"]
+    assert "no end yet" in rung(document, "http")["summary"]
+    assert (rung(document, "reuse")["verdict"], rung(document, "close")["verdict"]) == ("skipped", "skipped")
 
 
 def test_the_password_of_a_proxy_is_unquoted() -> None:

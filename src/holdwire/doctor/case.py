@@ -41,7 +41,10 @@ class TooMany(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP response: times in seconds from the request to the first byte and to the last."""
+    """An HTTP response: times in seconds from the request to the first byte and to the last.
+
+    ``complete`` is whether its end was waited for: a long download, or a stream of events, is not.
+    """
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -49,6 +52,7 @@ class Answer:
     whole: float
     size: int
     reusable: bool
+    complete: bool = True
 
     def header(self, name: bytes) -> str | None:
         """The first value of ``name`` (lower case), None if there is none."""
@@ -181,7 +185,7 @@ class Case:
         return (head + "\r\n").encode("ascii")
 
     async def exchange(self, wire: SocketStream | TLSStream, request: bytes) -> Answer:
-        """One request on ``wire`` and its whole answer.
+        """One request on ``wire`` and its answer: the whole of it, unless that takes longer than a step may.
 
         Raises:
             HoldwireError: The connection failed, or nothing came in time.
@@ -208,8 +212,18 @@ class Case:
             reader.feed(data)
             size += sum(map(len, reader.body))
             reader.body.clear()
+            if reader.head_complete and time.monotonic() - began > self.timeout:
+                break
         wire.phase = Phase.IDLE
-        return Answer(reader.status, tuple(reader.headers), first, time.monotonic() - began, int(size), reader.reusable)
+        return Answer(
+            reader.status,
+            tuple(reader.headers),
+            first,
+            time.monotonic() - began,
+            int(size),
+            reader.reusable and reader.complete,
+            reader.complete,
+        )
 
 
 def is_timeout(exc: HoldwireError) -> bool:

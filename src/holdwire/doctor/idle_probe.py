@@ -79,8 +79,11 @@ class HttpUse:
     async def __call__(self, wire: SocketStream | TLSStream, timeout: float) -> None:
         await wire.write(self.request, timeout)
         reader = ResponseReader()
+        until = time.monotonic() + timeout
         try:
             while not reader.complete:
+                if time.monotonic() > until:
+                    raise CannotProbe(f"the server's answer has no end within {timeout:g} s: give another path")
                 data = await wire.read(65_536, timeout)
                 reader.body.clear()
                 if not data:

@@ -29,6 +29,7 @@ _HTTP: Final = Check("http", 4, Phase.RESPONSE_WAIT, "See the server's log at th
 _REUSE: Final = Check("reuse", 7, Phase.IDLE, "Measure the limit: holdwire idle.")
 _CLOSE: Final = Check("close", 3, Phase.SHUTDOWN, "A capture tells who ended it: tcpdump, then holdwire pcap.")
 _NO_ANSWER: Final = "no answer before"
+_NO_END: Final = "the answer is a long one, whose end was not waited for: give another --path"
 _OTHER: Final = "/"
 _CUT: Final = frozenset({"reset_by_server", "closed_without_answer", "answer_cut"})
 _PAUSE: Final = 1.0
@@ -53,7 +54,8 @@ async def look(case: Case, *, verify: bool) -> tuple[Rung, Rung]:
         wire.abort()
         return await _compared(case, rung, verify=verify), _REUSE(Verdict.SKIPPED, _NO_ANSWER)
     try:
-        return _answered(answer), await _again(case, wire, answer)
+        again = await _again(case, wire, answer) if answer.complete else _REUSE(Verdict.SKIPPED, _NO_END)
+        return _answered(answer), again
     finally:
         case.close(wire)
 
@@ -81,7 +83,8 @@ def _answered(answer: Answer) -> Rung:
         signs.append(Sign("slow", 0.4, f"{answer.first_byte:.1f} s to the first byte"))
     return _HTTP(
         Verdict.WARNING if signs else Verdict.OK,
-        f"status {answer.status}, first byte after {answer.first_byte * 1000:.0f} ms, {answer.size} bytes",
+        f"status {answer.status}, first byte after {answer.first_byte * 1000:.0f} ms, {answer.size} bytes"
+        + ("" if answer.complete else " and no end yet"),
         evidence,
         signs=tuple(signs),
     )
@@ -162,8 +165,8 @@ async def look_at_close(case: Case, *, verify: bool) -> Rung:
     except HoldwireError as exc:
         return _CLOSE(Verdict.SKIPPED, f"no connection to end: {exc}", signs=later_sign(case, exc))
     try:
-        await case.exchange(wire, case.request(close=True))
-        return await _end(case, wire)
+        answer = await case.exchange(wire, case.request(close=True))
+        return await _end(case, wire) if answer.complete else _CLOSE(Verdict.SKIPPED, _NO_END)
     except (HoldwireError, Violation, Truncated) as exc:
         return _CLOSE(Verdict.SKIPPED, f"no answer to end: {exc}")
     finally:
