@@ -125,7 +125,7 @@ class TrapServer:
         self._socket.close()
         self.join()
 
-    def join(self, timeout: float = 5.0) -> None:
+    def join(self, timeout: float = 20.0) -> None:
         """Wait until every connection is over: from then on nothing arrives any more."""
         for thread in self._threads[1:]:
             thread.join(timeout)

@@ -85,8 +85,9 @@ async def test_a_processor_that_raises_is_said_once_and_the_other_observers_hear
 
 
 async def test_an_exporter_that_blocks_holds_up_the_loop_once_and_loses_nothing(
-    memory: Memory, caplog: pytest.LogCaptureFixture
+    memory: Memory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("holdwire.telemetry._handover._PATIENCE", 0.1)
     exporter = Blocking()
     tracers = TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(exporter))

@@ -120,7 +120,7 @@ def program(server: ChaosServer, tmp_path: Path) -> Callable[[str, str], None]:
             [sys.executable, "-X", "faulthandler", "-W", "error", "-m", "tests.lifetimes_program", *arguments],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=150,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -152,18 +152,18 @@ async def test_after_101_the_stream_begins_with_what_came_behind_the_head(
     async with family.client() as client, client.stream("GET", upgrading[0], headers=headers) as response:
         assert response.status_code == 101
         stream = response.extensions["network_stream"]
-        assert await stream.read(5, timeout=1) == b"first"
-        assert await stream.read(100, timeout=1) == b" words"
-        await stream.write(b"", timeout=1)
-        await stream.write(b"hello", timeout=1)
-        assert await stream.read(100, timeout=1) == b"HELLO"
+        assert await stream.read(5, timeout=10) == b"first"
+        assert await stream.read(100, timeout=10) == b" words"
+        await stream.write(b"", timeout=10)
+        await stream.write(b"hello", timeout=10)
+        assert await stream.read(100, timeout=10) == b"HELLO"
         with pytest.raises(family.core.ReadTimeout):
             await stream.read(100, timeout=0.05)
         for call in (partial(stream.read, 100), partial(stream.write, b"x"), partial(stream.start_tls, None)):
             with pytest.raises(ValueError, match="=nan: give a number of seconds"):
                 await call(timeout=math.nan)
-        await stream.write(b"still there", timeout=1)
-        assert await stream.read(100, timeout=1) == b"STILL THERE"
+        await stream.write(b"still there", timeout=10)
+        assert await stream.read(100, timeout=10) == b"STILL THERE"
 
 
 async def test_a_101_that_nobody_asked_for_is_no_response(family: Family, upgrading: tuple[str, socket.socket]) -> None:
