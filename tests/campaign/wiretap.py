@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
 import hpack
 
@@ -38,7 +38,8 @@ class TappedTls(ssl.SSLObject):
 
     @classmethod
     def _create(cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> Self:
-        self: Self = super()._create(incoming, outgoing, *args, **kwargs)  # type: ignore[misc]
+        made: Any = super()._create(incoming, outgoing, *args, **kwargs)  # type: ignore[misc]
+        self = cast("Self", made)
         self.written = deque()
         self._outgoing = outgoing
         self._produced = 0

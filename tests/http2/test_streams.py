@@ -264,6 +264,17 @@ async def test_a_window_that_stays_closed_is_a_write_time_out_that_says_so_and_s
     assert len(server.connections) == 1
 
 
+async def test_a_deadline_that_expires_tells_what_the_connection_knew_of_the_request() -> None:
+    async with serve(settings={"window": 0}) as server, client_of() as client:
+        await client.get(f"{server.url}/first")  # the server's SETTINGS are here now
+        with pytest.raises(httpx.TimeoutException, match="the deadline of the request") as caught:
+            await client.post(f"{server.url}/x", content=b"x" * 10, extensions={"holdwire": {"deadline": 0.2}})
+    failure = holdwire.failure_of(caught.value)
+    assert failure is not None
+    assert "keeps the request's HTTP/2 window closed" in failure.cause
+    assert (failure.peer, failure.sent) == ("127.0.0.1", "part")
+
+
 async def test_a_closed_window_is_a_write_time_out_also_while_others_upload_on_the_connection() -> None:
     async def handle(connection: Connection, request: Received) -> None:
         if request.body:

@@ -108,7 +108,7 @@ def malformed(stream: Http2Stream, detail: str, facts: Facts, outbox: Outbox) ->
     return RemoteProtocolError(f"{detail} [{failure.endpoint}]", failure=failure)
 
 
-def timed_out(stream: Http2Stream, detail: str, facts: Facts, outbox: Outbox, *, window_closed: bool) -> Failure:
+def timed_out(stream: Http2Stream, detail: str | None, facts: Facts, outbox: Outbox, *, window_closed: bool) -> Failure:
     """A time limit of the caller expired; ``window_closed`` if the peer takes our bytes, but none of this body."""
     failure = diagnosis.local(Kind.LOCAL_TIMEOUT, phase=stream.phase, facts=facts, detail=detail)
     if window_closed:

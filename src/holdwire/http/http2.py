@@ -280,13 +280,19 @@ class Http2Connection(HttpConnection):
         attempt.multiplexed = alive
         if alive:
             self.note_sent(stream)
-        if isinstance(exc, DeadlineExceeded):
-            closed = exc.limit == "write" and self.machine.room(stream) <= 0 and not self.outbox.busy
-            exc.failure = timed_out(stream, str(exc), self.wire.facts(), self.outbox, window_closed=closed)
+        limited = isinstance(exc, DeadlineExceeded)
+        if limited or (attempt.request.deadline is not None and not isinstance(exc, HoldwireError)):
+            uploads = stream.phase is Phase.REQUEST_BODY
+            closed = uploads and self.machine.room(stream) <= 0 and not self.outbox.busy
+            detail = str(exc) if limited else None
+            failure = timed_out(stream, detail, self.wire.facts(), self.outbox, window_closed=closed)
+            attempt.failure = failure  # for a deadline of the request, which comes as a cancellation
+            if isinstance(exc, DeadlineExceeded):
+                exc.failure = failure
         if not alive:
             return
         if not stream.reset:
-            doubtful = isinstance(exc, DeadlineExceeded) or self.wire.last_read < stream.opened
+            doubtful = limited or self.wire.last_read < stream.opened
             self.reset(stream, ErrorCodes.CANCEL, doubtful=doubtful)
         self.offer()
 
