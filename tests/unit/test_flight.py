@@ -25,6 +25,19 @@ def test_it_reads_as_what_happened_before_the_failure() -> None:
     assert narrate(()) == ""
 
 
+def test_it_can_be_read_while_another_thread_appends() -> None:
+    flight = Flight()
+
+    class Meanwhile(float):
+        def __rsub__(self, other: float) -> float:
+            flight.append((other, Mark.IDLE, -1))
+            return other - float(self)
+
+    flight.append((Meanwhile(100.0), Mark.CONNECTED, -1))
+    flight.append((Meanwhile(101.0), Mark.REQUEST, 1))
+    assert [one.number for one in flight.before(102.0)] == [-1, 1]
+
+
 def test_it_keeps_the_last_moments_only() -> None:
     flight = Flight()
     for number in range(100):

@@ -30,6 +30,20 @@ def test_deaths_that_cluster_are_a_limit() -> None:
     assert learnt(*NLB).applies(1800, explicit_limits=False) == found
 
 
+def test_it_can_be_asked_while_its_own_thread_learns() -> None:
+    limit = learnt(*NLB)
+
+    class Meanwhile(float):
+        def __ge__(self, other: float) -> bool:
+            limit.died(5000, idle=10.0)
+            return float(self) >= other
+
+    limit._deaths.append((1900.0, Meanwhile(351.0)))
+    found = limit.estimate(1900)
+    assert found is not None
+    assert found.deaths == 4
+
+
 def test_the_snapshot_shows_a_limit_to_a_tenth_of_a_second() -> None:
     found = learnt((1000, 350.26), (1400, 350.9)).estimate(1800)
     assert found is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import importlib.metadata
 import logging
+import queue
 import sys
 import threading
 import weakref
@@ -468,7 +469,8 @@ def test_a_thread_that_is_gone_after_a_fork_is_started_anew(leave: Callable[[Gat
     gone = threading.Thread(target=int)
     gone.start()
     gone.join()
-    handover._thread = gone
+    handover._thread, handover._queue = gone, queue.SimpleQueue()  # which nobody reads
+    assert handover.flush(10), "nothing was handed over here: there is nothing to wait for"
     handover(1)
     assert handover._thread is not gone
     assert handover._thread.is_alive()

@@ -56,8 +56,8 @@ class Flight(deque[tuple[float, Mark, int]]):
         super().__init__(maxlen=SIZE)
 
     def before(self, now: float) -> tuple[Moment, ...]:
-        """What is in the ring, the oldest first, as seen from ``now``."""
-        return tuple([Moment(now - at, mark, number) for at, mark, number in self])
+        """What is in the ring, the oldest first, as seen from ``now``; for any thread, so it is copied at once."""
+        return tuple([Moment(now - at, mark, number) for at, mark, number in list(self)])
 
 
 def narrate(moments: Iterable[Moment]) -> str:

@@ -138,8 +138,11 @@ class IdleLimit:
         self._survived.append((now, idle))
 
     def estimate(self, now: float) -> IdleEstimate | None:
-        """The tightest and largest cluster of deaths that nothing refutes; None if there is none of at least two."""
-        deaths = sorted((age, then) for then, age in self._deaths if now - then <= _MEMORY and age >= YOUNG)
+        """The tightest and largest cluster of deaths that nothing refutes; None if there is none of at least two.
+
+        From any thread, so that what its own thread adds to is copied at once.
+        """
+        deaths = sorted((age, then) for then, age in list(self._deaths) if now - then <= _MEMORY and age >= YOUNG)
         best = _densest(deaths)
         if len(best) < 2:
             return None
@@ -147,7 +150,8 @@ class IdleLimit:
         moments = sorted(then for _, then in best)
         while self._survived and now - self._survived[0][0] > _MEMORY:
             self._survived.popleft()
-        refuted = any(then >= moments[0] and age > high + _tolerance(high) for then, age in self._survived)
+        survived = list(self._survived)
+        refuted = any(then >= moments[0] and age > high + _tolerance(high) for then, age in survived)
         younger = sum(1 for age, _ in deaths if age < low)
         if refuted or len(best) < _SHARE * (len(best) + younger):
             return None
@@ -157,7 +161,7 @@ class IdleLimit:
             deaths=len(best),
             episodes=_episodes(moments),
             newest=moments[-1],
-            survived=max((age for _, age in self._survived), default=None),
+            survived=max((age for _, age in survived), default=None),
         )
 
     def applies(self, now: float, *, explicit_limits: bool) -> IdleEstimate | None:

@@ -57,7 +57,7 @@ class Handover:
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until everything that was handed over has been done; whether it was within ``timeout`` seconds."""
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():  # in a forked child nothing was handed over yet
             return True
         done = threading.Event()
         deadline = time.monotonic() + timeout
