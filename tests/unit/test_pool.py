@@ -476,10 +476,8 @@ async def test_the_pool_time_out_bounds_all_waits_of_a_request_together() -> Non
     bench.make = SharedConnection
     await bench.acquire()
     bench.fail = lambda: ConnectFailed("the server takes no further connection")
-    began = time.monotonic()
     with anyio.fail_after(8), pytest.raises(DeadlineExceeded, match=r"within 1\.5 s"):
-        await bench.acquire(pool_timeout=1.5)
-    assert time.monotonic() - began < 2.5
+        await bench.acquire(pool_timeout=1.5)  # for ever, if each wait of a second began anew
 
 
 async def test_a_connection_that_idled_for_more_than_a_second_is_looked_at_before_any_request() -> None:
