@@ -32,7 +32,7 @@ from .phase import Phase
 
 __all__ = ["SOCKET_WORDS"]
 
-_CONNECTING: Final = during(Phase.DNS, Phase.CONNECT)
+_CONNECTING: Final = during(Phase.CONNECT)
 _SENDING: Final = during(Phase.REQUEST_HEADERS, Phase.REQUEST_BODY)
 _UNUSED: Final = during(*RESTING)
 
