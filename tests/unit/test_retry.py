@@ -143,6 +143,11 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
     ("16 in peace on the first", outcome(WAITING, POST, BELOW, first_stream=True), H, R, NOW, PROOF, 16, 0, False),
     ("17 GOAWAY covers", outcome(WAITING, POST, http2=Http2Signal.GOAWAY_COVERS), H, R, WAIT, NONE, 17, 0, False),
     (
+        "17 GOAWAY covers, and is the failure",
+        outcome(WAITING, POST, http2=Http2Signal.GOAWAY_COVERS, kind=Kind.HTTP2_GOAWAY),
+        H, R, WAIT, NONE, 17, 0, False,
+    ),
+    (
         "17 then lost, GET",
         outcome(WAITING, PEER, GET, http2=Http2Signal.GOAWAY_COVERS, reused=True),
         H, R, NOW, ASSUMED, 11, 0, True,
@@ -154,6 +159,11 @@ ROWS: list[tuple[str, Outcome, History, Rules, RetryAction, Evidence, int, int, 
     ),
     ("18 reset, GET", outcome(WAITING, GET, http2=Http2Signal.RESET), H, R, BACKOFF, ASSUMED, 18, 1, True),
     ("18 reset, POST", outcome(WAITING, POST, http2=Http2Signal.RESET), H, R, SURFACE, NONE, 18, 0, False),
+    (
+        "18 asked for calm, GET",
+        outcome(WAITING, GET, reused=True, http2=Http2Signal.ENHANCE_YOUR_CALM),
+        H, R, BACKOFF, ASSUMED, 18, 1, True,
+    ),
     ("18 reset unsent", outcome(WAITING, POST, UNSENT, http2=Http2Signal.RESET), H, R, BACKOFF, PROOF, 18, 1, True),
     (
         "18 reset unsent and yet answered",
