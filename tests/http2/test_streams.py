@@ -297,6 +297,51 @@ async def test_a_closed_window_is_a_write_time_out_also_while_others_upload_on_t
     assert len(server.connections) == 1
 
 
+def uploaded(connection: Connection) -> list[int]:
+    """How much of each upload has arrived."""
+    return [len(request.body) for request in connection.requests.values() if request.method == "POST"]
+
+
+async def test_uploads_that_share_the_connections_window_have_their_turns() -> None:
+    size = 3_000_000
+    halfway: list[int] = []
+
+    async with serve(settings={"window": 2**24}) as server, client_of() as client:
+        await client.get(f"{server.url}/first")
+        (connection,) = server.connections
+        connection.gives_windows = False
+        async with anyio.create_task_group() as group:
+            for number in range(2):
+                group.start_soon(partial(client.post, f"{server.url}/{number}", content=b"x" * size))
+            given = 0
+            while given < 2 * size:
+                await connection.until(lambda: sum(uploaded(connection)) > given)  # noqa: B023 - called here and now
+                now = sum(uploaded(connection))
+                if given < size <= now:
+                    halfway = uploaded(connection)
+                await connection.open_window(0, now - given)
+                given = now
+    assert len(halfway) == 2
+    assert min(halfway) > 65_535, "nobody waits until the other one is done"
+
+
+async def test_an_upload_that_waits_for_its_turn_does_not_time_out() -> None:
+    window = 65_535
+    async with serve(settings={"window": 2**24}) as server, client_of() as client:
+        await client.get(f"{server.url}/first")
+        (connection,) = server.connections
+        connection.gives_windows = False
+        async with anyio.create_task_group() as group:
+            for number in range(6):
+                timeout = httpx.Timeout(20, write=2.0)
+                group.start_soon(partial(client.post, f"{server.url}/{number}", content=b"x" * window, timeout=timeout))
+            for turn in range(1, 6):
+                await connection.until(lambda: sum(uploaded(connection)) == turn * window)  # noqa: B023 - here and now
+                await anyio.sleep(0.5)
+                await connection.open_window(0, window)
+    assert uploaded(connection) == [window] * 6
+
+
 async def test_an_upload_goes_on_when_the_window_opens_also_by_settings() -> None:
     async def late(connection: Connection) -> None:
         await connection.settings(streams=100, window=0)

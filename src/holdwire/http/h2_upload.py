@@ -39,7 +39,8 @@ class Uploader:
         self._outbox = outbox
         self._runtime = runtime
         self._flush = flush
-        self._waiting: set[Http2Stream] = set()
+        self._waiting: dict[Http2Stream, None] = {}
+        """In the order in which they are woken: who has had a turn comes last."""
 
     def on_room(self) -> None:
         """A window has opened, or the kernel has taken something."""
@@ -68,8 +69,8 @@ class Uploader:
                 await body.aclose()
         if complete:
             stream.end = self._outbox.put_in
-            while self._outbox.busy and self._outbox.taken < stream.end and not stream.answered:
-                await self._room(stream, window_closed=False)
+            if self._outbox.busy and self._outbox.taken < stream.end:
+                await self._room(stream)
             stream.phase = Phase.RESPONSE_WAIT
 
     async def _send_source(self, stream: Http2Stream, body: BodySource) -> bool:
@@ -109,29 +110,37 @@ class Uploader:
             else:
                 self._flush()
                 if outbox.busy or room <= 0:
-                    await self._room(stream, window_closed=room <= 0)
+                    await self._room(stream)
         self._flush()
         return False
 
-    async def _room(self, stream: Http2Stream, *, window_closed: bool) -> None:
-        """Wait for a window to open, or for the kernel to take more."""
+    async def _room(self, stream: Http2Stream) -> None:
+        """Wait until more of the body can be put out; where all of it was, until the kernel has taken it.
+
+        Who cannot go on yet keeps their place, so that all have their turn.
+        """
+        outbox = self._outbox
         request = stream.attempt.request
         timeout = request.timeouts.write
-        taken = self._outbox.taken
-        deadline = None if timeout is None else time.monotonic() + timeout
-        self._waiting.add(stream)
+        taken, began = outbox.taken, time.monotonic()
+        self._waiting[stream] = None
         try:
-            # what the kernel takes of others' bytes opens no window
-            while not stream.answered and (window_closed or self._outbox.taken == taken):
-                left = None if deadline is None else deadline - time.monotonic()
+            while not stream.answered:
+                left = None if timeout is None else began + timeout - time.monotonic()
                 if (left is not None and left <= 0) or not await stream.changed(self._runtime, left):
-                    where = "its HTTP/2 window stayed closed" if window_closed else "the kernel took no more bytes"
+                    closed = stream.end is None and self._machine.room(stream) <= 0
+                    where = "its HTTP/2 window stayed closed" if closed else "the kernel took no more bytes"
                     message = (
                         f"the request to {request.origin.host}:{request.origin.port} could not be written for "
                         f"{timeout} s: {where} (phase {stream.phase})"
                     )
                     raise DeadlineExceeded(message, limit="write")
-                if self._machine.room(stream) > 0 and (window_closed or not self._outbox.busy):
+                if not outbox.busy and (stream.end is not None or self._machine.room(stream) > 0):
                     return
+                if stream.end is not None and outbox.taken >= stream.end:
+                    return
+                # what is taken of others' bytes brings a turn nearer, but opens no window of this request's own
+                if outbox.taken != taken and (stream.end is not None or stream.send_window > 0):
+                    taken, began = outbox.taken, time.monotonic()
         finally:
-            self._waiting.discard(stream)
+            self._waiting.pop(stream, None)
