@@ -177,6 +177,11 @@ def test_a_refused_connect_is_a_response_with_a_body() -> None:
 
 
 VIOLATIONS = {
+    "white space before the first header": b"HTTP/1.1 200 OK\r\n Content-Length: 2\r\n\r\nhi",
+    "white space before the first header of a 1xx": b"HTTP/1.1 100 Go\n X: y\n\nHTTP/1.1 204 No\r\n\r\n",
+    "white space before the first header behind a 1xx": (
+        b"\r\nHTTP/1.1 100 Go\r\n\r\nHTTP/1.1 103 So\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\n X: y\r\n\r\n"
+    ),
     "not HTTP at all": b"SSH-2.0-OpenSSH_9.2\r\n",
     "space before the colon": b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nhi",
     "NUL in a value": b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n",
@@ -195,7 +200,7 @@ VIOLATIONS = {
 }
 
 
-@pytest.mark.parametrize("step", [None, 512])
+@pytest.mark.parametrize("step", [None, 20, 512])
 @pytest.mark.parametrize("case", VIOLATIONS)
 def test_a_hostile_response_is_refused(case: str, step: int | None) -> None:
     with pytest.raises(Violation) as caught:

@@ -46,6 +46,7 @@ _PRIVATE: Final = frozenset({b"set-cookie", b"set-cookie2", b"authentication-inf
 _NAME: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
 _STATUS_LINE: Final = b"HTTP/"
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n").search
+_START_LINE: Final = re.compile(rb"[\r\n]*[^\n]*\n([ \t]?)").match
 _KEEP_ALIVE: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
 
 
@@ -72,6 +73,7 @@ class ResponseReader:
         "_codings",
         "_connect",
         "_fed",
+        "_head",
         "_head_method",
         "_interim",
         "_lengths",
@@ -112,6 +114,8 @@ class ResponseReader:
         self._spoiled = ""
         self._fed = self._interim = self._quiet = 0
         self._pending = b""
+        self._head: bytes | bytearray = b""
+        """What came so far of a head that comes in pieces."""
         self.body = []
         self.status = 0
         self.http_version = b"HTTP/1.1"
@@ -154,6 +158,7 @@ class ResponseReader:
                 lenient_spaces_after_chunk_size=True,
             )
         before = self.received
+        in_head = not self.head_complete
         self._fed += len(data)
         try:
             parser.feed_data(data)
@@ -168,15 +173,24 @@ class ResponseReader:
                 raise Violation(self._describe(exc)) from None
             self.stray = True
             self.reusable = False
-        if not self.head_complete:
-            if self._fed > MAX_HEAD:
-                raise Violation(f"the head of the response is larger than {MAX_HEAD // 1024} KiB")
-        elif not self.complete:
+        if in_head:
+            self._check_head(data)
+        if self.head_complete and not self.complete:
             self._quiet = 0 if self.received != before else self._quiet + len(data)
             if self._quiet > MAX_QUIET:
                 raise Violation(f"{MAX_QUIET // 1024} KiB of chunk extensions or trailers without any body")
         if self._spoiled:
             raise Violation(self._spoiled)
+
+    def _check_head(self, data: bytes) -> None:
+        if self.head_complete:
+            if _is_indented(self._head + data if self._head else data, self._interim):
+                raise Violation("white space before the first header")
+        elif self._fed > MAX_HEAD:
+            raise Violation(f"the head of the response is larger than {MAX_HEAD // 1024} KiB")
+        else:
+            self._head = self._head or bytearray()
+            self._head += data
 
     def _feed_connect(self, data: bytes) -> None:
         """Hand over nothing beyond the head: after 2xx to CONNECT the rest belongs to the tunnel."""
@@ -317,6 +331,25 @@ class ResponseReader:
     def _describe(self, exc: httptools.HttpParserError) -> str:
         where = "the body" if self.head_complete else "the head"
         return f"illegal HTTP in {where} of the response: {exc}"
+
+
+def _is_indented(heads: bytes | bytearray, interim: int) -> bool:
+    """Whether a first header begins with white space, in so many 1xx heads and the one behind them.
+
+    llhttp, lenient for the sake of folded headers, takes such a line for a header, others in the path for none (RFC
+    9112, section 2.2).
+    """
+    at = 0
+    for left in range(interim, -1, -1):
+        start = _START_LINE(heads, at)
+        if start is None or start[1]:
+            return start is not None
+        if left:
+            blank = _BLANK_LINE(heads, start.end() - 1)
+            if blank is None:
+                return False
+            at = blank.end()
+    return False
 
 
 def _learn(name: bytes) -> int:
