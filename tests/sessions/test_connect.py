@@ -20,6 +20,7 @@ from anyio.streams.tls import TLSAttribute
 import holdwire
 from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded
 from holdwire.net.keepalive import effective
+from holdwire.sessions.target import Target
 from tests.net_helpers import reset
 from tests.ports import free_port
 from tests.seen import Seen
@@ -113,6 +114,11 @@ async def test_keepalive_comes_from_the_profile_and_can_be_overruled() -> None:
         ):
             async with connecting as stream:
                 assert effective(stream.extra(SocketAttribute.raw_socket)).idle == expected
+
+
+def test_the_interface_of_a_link_local_address_may_be_spelt_as_in_a_url() -> None:
+    for url in ("tcp://[fe80::1%25eth0]:80", "tcp://[fe80::1%eth0]:80"):
+        assert Target.of(url) == Target(host="fe80::1%eth0", port=80)
 
 
 async def test_nobody_listens_is_one_error_with_its_reason_and_one_failure_told() -> None:

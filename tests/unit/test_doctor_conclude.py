@@ -14,7 +14,7 @@ import holdwire.doctor
 from holdwire.doctor.case import Case
 from holdwire.doctor.conclude import ADVICE, EXPLAINS, conclude
 from holdwire.doctor.record import Sign, Verdict
-from holdwire.doctor.rungs import host, logs
+from holdwire.doctor.rungs import conversation, host, logs
 from holdwire.doctor.target import Target
 from holdwire.doctor.upkeep import Limit, Upkeep, hold
 from holdwire.policy.profiles import profile, profile_names
@@ -90,6 +90,11 @@ def test_this_host_is_short_of(short: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert [sign.name for sign in rung.signs] == [short]
     well = host.look_at_resources(case, {}, local=False, dropped=False, slow=False)
     assert [sign.name for sign in well.signs] == (["conntrack_full"] if short == "conntrack_full" else [])
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Mon, 99 Foo 99999 99:99:99 GMT", f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"])
+def test_a_date_that_no_calendar_has_tells_nothing_of_a_clock(date: str) -> None:
+    assert conversation._skew(date) is None
 
 
 @pytest.mark.parametrize("text", ["", "no record;of a kernel\n", "6,12;too short\n"])

@@ -55,7 +55,8 @@ class Target:
             return cls(host=path, path=path.replace("@", "\0", 1) if path.startswith("@") else path)
         if not parts.hostname or parts.port is None or parts.path not in {"", "/"}:
             raise ValueError(f"the URL needs a host and a port and nothing more: {parts.scheme}://host:port")
-        return cls(host=parts.hostname, port=_checked(parts.port), secure=parts.scheme == "tls")
+        host = parts.hostname.replace("%25", "%", 1)  # as a URL spells the interface of a link-local address
+        return cls(host=host, port=_checked(parts.port), secure=parts.scheme == "tls")
 
     def __str__(self) -> str:
         return self.host if self.path is not None else f"{self.host}:{self.port}"

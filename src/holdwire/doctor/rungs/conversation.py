@@ -198,5 +198,5 @@ def _verdict(signs: tuple[Sign, ...]) -> Verdict:
 def _skew(date: str) -> float | None:
     try:
         return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
