@@ -82,7 +82,7 @@ async def batch(client: httpx.AsyncClient, server: Nginx, *, reload: bool) -> in
 async def test_every_get_is_answered_while_nginx_is_reloaded_and_its_keep_alive_limits_bite(tmp_path: Path) -> None:
     counting = Counting()
     answered = 0
-    with nginx(tmp_path, keepalive_requests=REQUESTS_PER_CONNECTION, keepalive_timeout="200ms") as server:
+    with nginx(tmp_path, keepalive_requests=REQUESTS_PER_CONNECTION, keepalive_timeout="1s") as server:
         transport = holdwire.ResilientTransport(
             verify=server.identity.client_context(),
             limits=httpx.Limits(max_keepalive_connections=CONCURRENCY, keepalive_expiry=60),
