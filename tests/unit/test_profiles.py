@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from holdwire.policy.profiles import AtLimit, ResetBy, matching, profile, profile_names
-from holdwire.policy.settings import PoolPolicy
+from holdwire.policy.profiles import AtLimit, Profile, ResetBy, matching, profile, profile_names
+from holdwire.policy.settings import Heartbeat, Keepalive, PoolPolicy
 
 # name, idle limit, reset by, keepalive, heartbeat, pool idle, idle death
 ROWS = [
@@ -100,6 +102,119 @@ def test_a_combination_does_not_depend_on_the_order() -> None:
             )
 
 
+def path(**values: Any) -> Profile:
+    given: dict[str, Any] = {"name": "mine", "keepalive": Keepalive()} | values
+    return Profile(**given)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("aws-nlb", "AWS NLB"),
+        ("aws-ec2-conntrack", "AWS EC2 conntrack"),
+        ("aws-gwlb", "AWS GWLB"),
+        ("aws-global-accelerator", "AWS global accelerator"),
+        ("azure-lb", "Azure LB"),
+        ("gcp-vpc", "Google Cloud VPC"),
+        ("gcp-cloud-nat", "Google Cloud NAT"),
+        ("cloudflare", "Cloudflare"),
+        ("k8s", "Kubernetes"),
+        ("linux-conntrack", "Linux conntrack"),
+        ("local", "local"),
+    ],
+)
+def test_a_message_calls_a_path_as_its_vendor_does(name: str, title: str) -> None:
+    assert profile(name).title == title
+
+
+def test_a_path_of_the_users_own_is_called_as_it_is_named() -> None:
+    assert path(name="our-cloud-gateway").title == "OUR Cloud gateway"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"name": 7}, TypeError, "name"),
+        ({"keepalive": 60}, TypeError, "keepalive"),
+        ({"heartbeat": 60}, TypeError, "heartbeat"),
+        ({"variants": [60.0]}, TypeError, "variants"),
+        ({"variants": (60.0, 0)}, ValueError, r"variants\[1\]="),
+        ({"idle_limit": 0}, ValueError, "idle_limit"),
+        ({"pool_idle": 0.0009}, ValueError, "pool_idle"),
+        ({"data_every": -1}, ValueError, "data_every"),
+        ({"at_limit": "vanish"}, ValueError, "at_limit='vanish' is unknown; give one of silent, reset, close, or None"),
+        ({"reset_by": "luck"}, ValueError, "reset_by='luck' is unknown; give one of packet, payload, message"),
+        ({"fixed": 1}, TypeError, "fixed"),
+        ({"names_may_appear": "no"}, TypeError, "names_may_appear"),
+    ],
+)
+def test_a_wrong_setting_of_a_users_own_path_is_refused_by_its_name(
+    wrong: dict[str, object], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=rf"Profile: {says}\b"):
+        path(**wrong)
+
+
+def test_the_shortest_times_and_no_times_at_all_are_fine() -> None:
+    assert path(idle_limit=0.001, pool_idle=0.001, data_every=0.001, variants=(0.001,)).idle_limit == 0.001
+    nothing = path()
+    assert (nothing.idle_limit, nothing.heartbeat, nothing.names_may_appear) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("reset_by", "pings", "read_timeout", "outlives"),
+    [
+        ("message", False, None, True),
+        ("message", True, None, True),
+        ("message", True, 60.1, True),
+        ("message", True, 60.0, False),
+        ("payload", False, None, True),
+        ("payload", False, 60.1, True),
+        ("payload", False, 60.0, False),
+        ("payload", True, None, False),
+        ("payload", True, 60.1, False),
+        ("packet", False, None, False),
+        (None, False, None, False),
+    ],
+)
+def test_a_long_wait_for_an_answer_outlives_a_path_that_only_data_keeps_open(
+    reset_by: str | None, read_timeout: float | None, *, pings: bool, outlives: bool
+) -> None:
+    assert path(idle_limit=60.0, reset_by=reset_by).cuts_off(read_timeout, pings=pings) is outlives
+    assert not path(reset_by=reset_by).cuts_off(read_timeout, pings=pings), "without a limit"
+
+
+def test_a_member_may_be_given_by_its_word() -> None:
+    mine = path(at_limit="close", reset_by="payload")
+    assert (mine.at_limit, mine.reset_by) == (AtLimit.CLOSE, ResetBy.PAYLOAD)
+    assert isinstance(mine.at_limit, AtLimit)
+    assert isinstance(mine.reset_by, ResetBy)
+
+
+def test_a_path_through_two_does_at_the_limit_what_the_stricter_one_does() -> None:
+    silent, close = path(idle_limit=300, at_limit=AtLimit.SILENT), path(idle_limit=60, at_limit=AtLimit.CLOSE)
+    assert (silent | close).at_limit is (close | silent).at_limit is AtLimit.CLOSE
+    assert (path(idle_limit=60) | silent).at_limit is None, "it is not known"
+    unlimited = path(at_limit=AtLimit.RESET)
+    assert (path() | unlimited).at_limit is (unlimited | path()).at_limit is AtLimit.RESET
+    assert (unlimited | silent).at_limit is AtLimit.SILENT
+
+
+def test_a_path_through_two_has_the_limits_of_both_and_the_shorter_heartbeat() -> None:
+    one = path(variants=(600.0, 60.0), heartbeat=Heartbeat(interval=30), fixed=True)
+    other = path(variants=(86_400.0, 60.0), heartbeat=Heartbeat(interval=20), fixed=False)
+    assert (one | other).variants == (60.0, 600.0, 86_400.0)
+    assert (one | other).heartbeat == (other | one).heartbeat == Heartbeat(interval=20)
+    assert not (one | other).fixed
+    assert (one | one).fixed
+    assert not (one | other).names_may_appear
+
+
+def test_paths_are_known_for_other_limits_too() -> None:
+    other = {name: profile(name).variants for name in profile_names() if profile(name).variants}
+    assert other == {"aws-ec2-conntrack": (5 * 86_400,), "gcp-lb": (600,), "k8s": (86_400,)}
+
+
 def test_a_limit_beats_no_limit_in_a_combination() -> None:
     both = profile("lan") | profile("k8s")
     assert both.idle_limit == 900
@@ -111,7 +226,12 @@ def test_a_limit_beats_no_limit_in_a_combination() -> None:
     [
         (350, ["aws-nlb", "aws-ec2-conntrack"]),
         (351.9, ["aws-nlb", "aws-ec2-conntrack"]),
+        (353.5, ["aws-nlb", "aws-ec2-conntrack"]),
+        (353.6, []),
         (340, ["aws-global-accelerator"]),
+        (62, ["aws-alb", "aws-clb"]),
+        (62.1, []),
+        (58, ["aws-alb", "aws-clb"]),
         (60, ["aws-alb", "aws-clb"]),
         (240, ["azure-lb"]),
         (600, ["gcp-vpc", "gcp-lb"]),

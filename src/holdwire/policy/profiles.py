@@ -7,6 +7,7 @@ One ``Profile`` for each well-known path; two may be combined with ``|``. Not re
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Final
@@ -78,8 +79,10 @@ class Profile:
             if limit is not None:
                 check_seconds("Profile", name, limit, least=0.001, hint="None stands for what is not known")
         for name, value, known in (("at_limit", self.at_limit, AtLimit), ("reset_by", self.reset_by, ResetBy)):
-            if value is not None and value not in tuple(known):
-                raise ValueError(f"Profile: {name}={value!r} is unknown; give one of {', '.join(known)}, or None")
+            if value is not None:
+                if value not in tuple(known):
+                    raise ValueError(f"Profile: {name}={value!r} is unknown; give one of {', '.join(known)}, or None")
+                object.__setattr__(self, name, known(value))  # its word is good enough
         check_flag("Profile", "fixed", self.fixed)
         check_flag("Profile", "names_may_appear", self.names_may_appear)
 
@@ -87,7 +90,7 @@ class Profile:
     def title(self) -> str:
         """The name as its vendor would write it, for example ``AWS NLB``."""
         words = [_VENDORS.get(word, word.upper() if len(word) <= _INITIALS else word) for word in self.name.split("-")]
-        return " ".join(words)
+        return " ".join(words).replace("Cloud Cloud", "Cloud")
 
     def pool(self, policy: PoolPolicy | None = None) -> PoolPolicy:
         """``policy`` with the shorter of its own idle time and the profile's."""
@@ -108,7 +111,7 @@ class Profile:
 
     def __or__(self, other: Profile) -> Profile:
         """A path through both: the strictest idle limit and the weakest reset class win, and every shorter time."""
-        strict, loose = sorted((self, other), key=lambda one: (one.idle_limit is None, one.idle_limit or 0.0))
+        strict, loose = sorted((self, other), key=lambda one: one.idle_limit or math.inf)
         classes = [one.reset_by for one in (self, other) if one.reset_by is not None]
         beats = [one.heartbeat for one in (self, other) if one.heartbeat is not None]
         return Profile(
@@ -137,8 +140,9 @@ _VENDORS: Final = {
     "cloudflare": "Cloudflare",
     "gcp": "Google Cloud",
     "k8s": "Kubernetes",
+    "linux": "Linux",
 }
-_INITIALS: Final = 3
+_INITIALS: Final = 4
 """Words up to this length are abbreviations."""
 
 
