@@ -309,9 +309,9 @@ def test_the_server_is_asked_by_the_name_that_it_has_on_the_wire() -> None:
         return Answer()
 
     with ChaosServer(tls=False) as server:
-        server.handle("/", note)
+        server.handle("/health", note)
         port = server.url.rpartition(":")[2]
-        code, document = doctor(*FAST, "--resolve", "127.0.0.1", f"http://b\u00fccher.example:{port}")
+        code, document = doctor(*FAST, "--resolve", "127.0.0.1", f"http://b\u00fccher.example:{port}/health")
         assert code == 0, document["headline"]
         assert hosts == {f"xn--bcher-kva.example:{port}"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdwire.doctor.target import Target, parse_target
+from holdwire.doctor.target import Target, parse_target, path_of
 
 GOOD = {
     "example.com": Target("example.com", 443, secure=True),
@@ -44,6 +44,22 @@ def test_a_wrong_target_is_told_how_to_be_written_and_its_secrets_are_not_repeat
 def test_a_name_that_cannot_be_one_is_refused() -> None:
     with pytest.raises(ValueError, match="not a valid host name"):
         parse_target("b\u00fc..cher")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    {
+        "example.com": "/",
+        "example.com:8443": "/",
+        "https://example.com": "/",
+        "https://example.com/health": "/health",
+        "https://example.com/a%20b/?c=d#e": "/a%20b/?c=d",
+        "https://example.com?c=d": "/?c=d",
+        "https://example.com/\u00e9": "/%C3%A9",
+    }.items(),
+)
+def test_a_url_says_what_to_ask_for(text: str, path: str) -> None:
+    assert path_of(text) == path
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ..doctor.case import CONNECTIONS, Case
 from ..doctor.ladder import examine
 from ..doctor.record import Verdict
 from ..doctor.rungs.silence import plan
-from ..doctor.target import parse_target
+from ..doctor.target import parse_target, path_of
 from ..doctor.upkeep import Upkeep
 from ..http.proxy import PROXY_SCHEMES, Proxy, basic_credentials
 from ..policy.checks import split_url
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sni", metavar="NAME", default="", help="the server name in TLS, if it is not the host")
     parser.add_argument("--ca", type=values.authorities, metavar="FILE", help="trust the certificates in this file")
     parser.add_argument("--proxy", metavar="URL", help="look through this proxy (http, socks5)")
-    parser.add_argument("--path", type=values.path, default="/", help="what to GET (default /)")
+    parser.add_argument("--path", type=values.path, metavar="PATH", help="what to GET (default: as the URL says, or /)")
     parser.add_argument("--timeout", type=values.seconds, default=5.0, metavar="S", help="for each step (default 5)")
     parser.add_argument("--repeat", type=values.count, default=1, metavar="N", help="look N times, a second apart")
     parser.add_argument(
@@ -165,7 +165,7 @@ def _reports(args: argparse.Namespace, output: Output) -> list[Report]:
             address=args.resolve,
             proxy=proxy,
             ca_file=args.ca,
-            path=args.path,
+            path=args.path or path_of(args.target),
             timeout=args.timeout,
             upkeep=Upkeep(profile=chosen, heartbeat=args.heartbeat),
             idle_limit=args.idle_limit,

@@ -14,7 +14,7 @@ import anyio
 from ..doctor.idle_probe import CannotProbe, HttpUse, RawUse, find_security, search
 from ..doctor.idle_search import Ending, IdleSearch
 from ..doctor.record import Verdict
-from ..doctor.target import parse_target
+from ..doctor.target import parse_target, path_of
 from ..errors import HoldwireError
 from . import values
 
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     security = parser.add_mutually_exclusive_group()
     security.add_argument("--tls", dest="secure", action="store_true", default=None, help="speak TLS")
     security.add_argument("--plain", dest="secure", action="store_false", help="speak no TLS")
-    parser.add_argument("--path", type=values.path, default="/", help="what to GET (default /)")
+    parser.add_argument("--path", type=values.path, metavar="PATH", help="what to GET (default: as the URL says, or /)")
     parser.add_argument(
         "--send", metavar="TEXT", help="send this instead of an HTTP request; \\r \\n \\xNN are understood"
     )
@@ -87,7 +87,11 @@ def run(args: argparse.Namespace, output: Output) -> int:
         if args.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        use = HttpUse.to(target, args.path) if args.send is None else RawUse(_unescaped(args.send))
+        use = (
+            HttpUse.to(target, args.path or path_of(args.target))
+            if args.send is None
+            else RawUse(_unescaped(args.send))
+        )
     except (ValueError, OSError) as exc:
         output.note(f"holdwire idle: {exc}")
         return 2

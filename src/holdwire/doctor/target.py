@@ -8,11 +8,11 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from ..tls.context import ascii_name
 
-__all__ = ["Target", "parse_target"]
+__all__ = ["Target", "parse_target", "path_of"]
 
 _SCHEMES: Final[dict[str, tuple[int, bool]]] = {
     "https": (443, True),
@@ -22,6 +22,8 @@ _SCHEMES: Final[dict[str, tuple[int, bool]]] = {
     "tls": (443, True),
     "tcp": (80, False),
 }
+_LEFT_ALONE: Final = "!$%&'()*+,/:;=?@[]|~"
+"""What a path or a query may hold, and what servers bear."""
 _TLS_PORTS: Final = frozenset({443, 465, 563, 636, 853, 990, 993, 995, 5671, 6380, 8443, 8883, 9443})
 _PLAIN_PORTS: Final = frozenset({21, 22, 25, 53, 80, 110, 143, 1883, 3128, 5672, 6379, 8000, 8080, 8888})
 
@@ -79,6 +81,15 @@ def parse_target(text: str, *, secure: bool | None = None) -> Target:
     if secure is None and port in _TLS_PORTS | _PLAIN_PORTS:
         secure = port in _TLS_PORTS
     return Target(host, port, secure)
+
+
+def path_of(text: str) -> str:
+    """What a target that is a URL asks for, path and query; ``/`` of any other."""
+    if "://" not in text:
+        return "/"
+    parts = urlsplit(text)
+    query = f"?{parts.query}" if parts.query else ""
+    return quote((parts.path or "/") + query, safe=_LEFT_ALONE)
 
 
 def _as_dns_has_it(host: str, *, of_url: bool) -> str:
