@@ -273,17 +273,26 @@ async def test_a_408_that_crosses_the_request_is_not_taken_for_a_promise(
 ) -> None:
     """The server gives up waiting just as the request leaves, and may go on to execute it."""
     timed_out = answer("408 Request Timeout", b"", "Connection: close")
+    go, gone = threading.Event(), threading.Event()
+
+    def give_up() -> None:  # by the server's own thread, for two must not use one TLS object
+        go.set()
+        assert gone.wait(10)
 
     def serve(peer: Peer) -> None:
         while (line := peer.execute()) and (line != POST or peer.number):
             peer.send(answer())
+            if not gone.is_set():
+                go.wait(10)
+                peer.send(timed_out)
+                gone.set()
         if line and not executes:
             server.executed.remove(POST)
 
     with TrapServer(serve, context=contexts[0]) as server:
         async with client(server, seen, contexts[1]) as http:
             await http.get("/")
-            right_after_the_look(monkeypatch, lambda: server.peers[0].send(timed_out))
+            right_after_the_look(monkeypatch, give_up)
             assert (await http.post("/order", content=b"1")).status_code == 408
         server.join()
     assert server.executed.count(POST) == int(executes)
