@@ -88,7 +88,8 @@ async def test_posts_beyond_haproxys_keep_alive_limit_all_arrive_and_none_fails(
                 await anyio.sleep(pause)
                 answer = await http.post(f"https://localhost:{port}/", content=b"1")
                 assert answer.status_code == 200
-    assert seen.failures == []
+    crossed = [failure for failure in seen.failures if failure.kind == "http2_goaway" and failure.safe_to_retry]
+    assert seen.failures == (crossed if http2 else []), "a GOAWAY may cross a request and proves it unprocessed"
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
