@@ -306,6 +306,24 @@ class TestOutput:
             got = read if isinstance(read, bytes) else b""
         assert got == b"question"
 
+    @pytest.mark.skipif(not can_rekey(), reason="cannot call OpenSSL on CPython's objects here")
+    def test_our_end_waits_until_new_keys_are_agreed_on(self) -> None:
+        link = Link(Contexts.of(self_signed(), "TLSv1.2")).shake_hands()
+        renegotiate(link.server.object)
+        link.client.feed(link.server.take())
+        assert link.client.read(10) is Step.NEED_SEND
+        assert [link.client.unwrap(), link.client.unwrap()] == [Step.NEED_RECV, Step.NEED_RECV]
+        assert link.client.close_notify == "none"
+        for _ in range(4):
+            link.pass_on()
+            assert not isinstance(link.server.read(10), bytes)
+            link.pass_on()
+            assert not isinstance(link.client.read(10), bytes)
+        assert link.client.unwrap() is Step.NEED_SEND
+        link.pass_on()
+        assert link.server.read(10) == b""
+        assert (link.client.close_notify, link.server.ended) == ("sent", True)
+
     def test_what_is_discarded_never_leaves(self, contexts: Contexts) -> None:
         link = Link(contexts).shake_hands()
         link.client.write(SECRET)
