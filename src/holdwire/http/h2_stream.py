@@ -1,4 +1,4 @@
-"""``Http2Stream`` and ``Http2Body``: one request and its response on an HTTP/2 connection.
+"""``Http2Stream`` and ``Http2Source``: one request and its response on an HTTP/2 connection.
 
 A stream is the meeting point of two tasks: the connection's reader puts in what arrives and wakes, the request's task
 takes it out and waits. Not responsible for frames, flow control or fates (``http2``).
@@ -6,11 +6,10 @@ takes it out and waits. Not responsible for frames, flow control or fates (``htt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import DeadlineExceeded, HoldwireError
 from ..policy.phase import Phase
-from .body import Body
 from .h2_head import Malformed
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from .http2 import Http2Connection
     from .messages import Headers
 
-__all__ = ["Http2Body", "Http2Stream"]
+__all__ = ["Http2Source", "Http2Stream"]
 
 _ANSWERED = 300
 """Statuses from here on answer a request whose body is still being sent: no more of it is wanted."""
@@ -149,21 +148,29 @@ class Http2Stream:
             raise DeadlineExceeded(message, limit="read")
 
 
-class Http2Body(Body):
-    """The body of one response; ends its stream when it is read to the end or closed."""
+class Http2Source:
+    """Where the body of one response comes from, a ``body.Source``; the end of the body ends its stream."""
 
     __slots__ = ("_connection", "_stream")
 
+    upgraded: ClassVar[bool] = False
+
     def __init__(self, connection: Http2Connection, stream: Http2Stream) -> None:
-        super().__init__()
         self._connection = connection
         self._stream = stream
 
-    def _read(self) -> Coroutine[None, None, bytes | None]:
+    def take_body(self) -> bytes:
+        """Nothing: what is here is taken by ``read_body``, which does not wait for it."""
+        return b""
+
+    def read_body(self) -> Coroutine[Any, Any, bytes | None]:
+        """The next piece, which may be empty; None at the end."""
         return self._connection.read_body(self._stream)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """The body was read to its end or closed."""
         self._connection.finish(self._stream)
 
-    def _fail(self, exc: BaseException) -> None:
+    def fail(self, exc: BaseException) -> None:
+        """The body could not be read to its end because of ``exc``."""
         self._connection.fail(self._stream, exc)

@@ -30,7 +30,7 @@ from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase, Sent
 from ..policy.tcp_info import TcpState
-from .body import CLOSED_MESSAGE, Body
+from .body import CLOSED_MESSAGE
 from .connection import Attempt, HttpConnection
 from .head import length_message
 from .messages import Response
@@ -38,8 +38,6 @@ from .parser import ResponseReader, Truncated, Violation
 from .trace import Traced, TracedBody, tell_closed
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from ..net.wire import Wire
     from ..policy.failure import Failure
     from .messages import BodySource, Origin, Request, Trace
@@ -110,7 +108,7 @@ class Http11Connection(HttpConnection):
             raise
         wire.flight.append((time.monotonic(), Mark.RESPONSE, reader.status))
         wire.phase = Phase.UPGRADED if reader.upgraded else Phase.RESPONSE_BODY
-        body = Http11Body(self)
+        body = request.body_type(self)
         return Response(
             reader.status,
             reader.headers,
@@ -400,29 +398,3 @@ class Http11Connection(HttpConnection):
 
     def _ended(self) -> None:
         self._reader = ResponseReader()  # lets go of the parser, which refers back to its reader
-
-
-class Http11Body(Body):
-    """The body of one response; gives the connection back when it is read to the end or closed."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: Http11Connection) -> None:
-        super().__init__()
-        self._connection = connection
-
-    def _here(self) -> bytes | None:
-        return self._connection.take_body()
-
-    def _read(self) -> Coroutine[None, None, bytes | None]:
-        return self._connection.read_body()
-
-    def _at_end(self) -> None:
-        if not self._connection.upgraded:  # else the connection belongs to another protocol until it is closed
-            self._end(None)
-
-    def _finish(self) -> None:
-        self._connection.finish()
-
-    def _fail(self, exc: BaseException) -> None:
-        self._connection.fail(exc)

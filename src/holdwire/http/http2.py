@@ -40,7 +40,7 @@ from .h2_inbound import Inbound
 from .h2_machine import Machine
 from .h2_outbox import Outbox
 from .h2_reader import read_all
-from .h2_stream import Http2Body, Http2Stream
+from .h2_stream import Http2Source, Http2Stream
 from .h2_terms import Terms
 from .h2_trace import traced_exchange
 from .h2_upload import Uploader
@@ -190,7 +190,7 @@ class Http2Connection(HttpConnection):
             self.fail(stream, exc)
             raise
         stream.phase = Phase.RESPONSE_BODY
-        body = Http2Body(self, stream)
+        body = request.body_type(Http2Source(self, stream))
         return Response(
             stream.status,
             stream.headers,

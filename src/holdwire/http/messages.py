@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from .body import Body
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextvars import Context
 
-    from ..errors import HoldwireError
     from ..net.wire import Wire
     from .attempt_span import AttemptSpans
 
@@ -95,11 +96,12 @@ class Request:
     ``head`` is filled by ``head.encode_head`` once. ``marked`` is the caller's word on whether it is idempotent.
     ``context`` is the caller's context at the start, for telemetry. ``deadline`` is a monotonic time that bounds all
     attempts and pauses. ``truncation`` overrides the transport's ``tls_truncation``. ``spans`` are those of its
-    attempts, if there shall be any.
+    attempts, if there shall be any. ``body_type`` is what the body of its response is to be.
     """
 
     __slots__ = (
         "body",
+        "body_type",
         "chunked",
         "close",
         "content_length",
@@ -131,6 +133,7 @@ class Request:
         deadline: float | None = None,
         trace: Trace | None = None,
         truncation: str | None = None,
+        body_type: type[Body] = Body,
     ) -> None:
         self.method = method
         self.origin = origin
@@ -143,6 +146,7 @@ class Request:
         self.deadline = deadline
         self.trace = trace
         self.truncation = truncation
+        self.body_type = body_type
         self.spans: AttemptSpans | None = None
         self.head = b""
         self.chunked = False
@@ -160,14 +164,6 @@ class ResponseBody(Protocol):
 
     @on_end.setter
     def on_end(self, told: Callable[[BaseException | None], None] | None, /) -> None: ...
-
-    @property
-    def translate(self) -> Callable[[HoldwireError], Exception] | None:
-        """Makes the exception that the reader sees of ours; None raises ours."""
-        ...
-
-    @translate.setter
-    def translate(self, made: Callable[[HoldwireError], Exception] | None, /) -> None: ...
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The pieces as they arrive."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ..errors import HoldwireError
     from .messages import Request, ResponseBody, Trace
 
 __all__ = ["Traced", "TracedBody", "tell_closed"]
@@ -96,15 +95,6 @@ class TracedBody:
     @on_end.setter
     def on_end(self, told: Callable[[BaseException | None], None] | None) -> None:
         self._body.on_end = told
-
-    @property
-    def translate(self) -> Callable[[HoldwireError], Exception] | None:
-        """See ``ResponseBody``."""
-        return self._body.translate
-
-    @translate.setter
-    def translate(self, translate: Callable[[HoldwireError], Exception] | None) -> None:
-        self._body.translate = translate
 
     def __aiter__(self) -> TracedBody:
         return self

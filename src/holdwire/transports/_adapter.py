@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..events import SpanMaker
+    from ..http.body import Body
     from ..http.client import HttpClient
     from ..http.messages import Headers, Response, ResponseBody, Trace
     from ._family import Family
@@ -72,6 +73,7 @@ class Adapter:
                 core_request.headers,
                 core_request.stream,
                 core_request.extensions,
+                self._family.core_stream,
             )
             trace = core_request.extensions.get("trace")
             if trace is not None:
@@ -79,7 +81,6 @@ class Adapter:
             response = await self.client.send(request)
         except HoldwireError as exc:
             raise self._family.translate(exc) from exc
-        response.body.translate = self._family.translate
         return CoreResponse(response.status, response.headers, response.body, self._extensions(response))
 
     async def send(self, client_request: Any) -> Any:
@@ -99,16 +100,16 @@ class Adapter:
                     client_request.headers.raw,
                     client_request.stream,
                     extensions,
+                    family.response_stream,
                 )
             )
         except HoldwireError as exc:
             surfaced = family.surface(exc)
             raise surfaced from surfaced.__cause__
-        response.body.translate = family.surface
         made = family.response(
             response.status,
             headers=response.headers,
-            stream=family.response_stream(response.body),
+            stream=response.body,
             extensions=self._extensions(response),
         )
         for header in response.headers:
@@ -126,6 +127,7 @@ class Adapter:
         headers: Headers,
         stream: Any,
         extensions: Any,
+        body_type: type[Body],
     ) -> Request:
         """Our request; ``place`` is the URL's scheme, host and port.
 
@@ -145,6 +147,7 @@ class Adapter:
             body_of(stream, self._family.byte_stream),
             timeouts=_NO_LIMITS if limits is None else timeouts_of(limits),
             context=contextvars.copy_context(),
+            body_type=body_type,
         )
         options = extensions.get("holdwire")
         if options is not None:

@@ -21,10 +21,11 @@ from ..errors import (
     TransportClosed,
     UnsupportedProtocol,
 )
+from ..http.body import Body
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from ..http.messages import Request
@@ -54,21 +55,16 @@ class _Worded(Exception):
         return self.words or super().__str__()
 
 
-def _stream_class(base: type[Any]) -> type[Any]:
-    """The family's response stream over a body of ours: the body is its own iterator, so nothing lies in between."""
+def _body_class(translate: Callable[[HoldwireError], Exception], *bases: type[Any]) -> type[Body]:
+    """A body that is the family's stream, if that is a base, and raises what ``translate`` makes of our exceptions."""
 
-    class ResponseStream(base):  # type: ignore[misc]  # the family's, by name only
+    class ResponseStream(Body, *bases):  # type: ignore[misc]  # the family's, by name only
         """The body of one response."""
 
-        def __init__(self, body: Any) -> None:
-            self._body = body
+        __slots__ = ()
 
-        def __aiter__(self) -> Any:
-            return self._body.__aiter__()
-
-        async def aclose(self) -> None:
-            """Give the connection back, or end it if the body was not read to its end."""
-            await self._body.aclose()
+        def translate(self, exc: HoldwireError) -> Exception:
+            return translate(exc)
 
     return ResponseStream
 
@@ -101,7 +97,10 @@ class Family:
         self._module = client
         self.async_stream: type[Any] = client.AsyncByteStream
         self.response: Any = client.Response
-        self.response_stream = _stream_class(client.AsyncByteStream)
+        self.response_stream = _body_class(self.surface, client.AsyncByteStream)
+        """The body of a response of the client's."""
+        self.core_stream = _body_class(self.translate)
+        """The same for a response of the core's."""
         self._core = core
         self._errors: dict[str, type[Exception]] = {}
         self._methods = cast("Mapping[str, object]", vars(self.transport))

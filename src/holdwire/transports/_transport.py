@@ -19,7 +19,7 @@ from ._settings import client_settings
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
 
     from ..events import Observer
     from ..policy.profiles import Profile
@@ -110,8 +110,8 @@ class Resilient:
         self._client = HttpClient(settings)
         self._pool = Adapter(family, self._client, self)
 
-    async def handle_async_request(self, request: Any) -> Any:
-        """As ``AsyncHTTPTransport.handle_async_request``."""
+    def handle_async_request(self, request: Any) -> Coroutine[Any, Any, Any]:
+        """To be awaited, as ``AsyncHTTPTransport.handle_async_request``."""
         family = self._family
         adapter = self._pool
         if (
@@ -120,8 +120,9 @@ class Resilient:
             and "trace" not in request.extensions  # whose hooks are shown the core's request
             and isinstance(request.stream, family.async_stream)
         ):
-            return await adapter.send(request)
-        return await family.transport.handle_async_request(self, request)
+            return adapter.send(request)
+        sending: Coroutine[Any, Any, Any] = family.transport.handle_async_request(self, request)
+        return sending
 
     def handle_request(self, request: Any) -> NoReturn:
         """Refuse a sync client.
