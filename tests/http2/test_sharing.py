@@ -190,7 +190,7 @@ async def test_a_connection_that_is_too_old_finishes_what_it_has() -> None:
             group.start_soon(burst, client, server, 3)
             await gate.until(3)
             (ours,) = connections_of(client)
-            ours.max_age = 0.0
+            ours.expires = 0.0
             group.start_soon(burst, client, server, 2)
             await gate.until(5)
             gate.opened.set()

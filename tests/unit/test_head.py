@@ -19,7 +19,7 @@ def encoded(headers: Headers, body: bytes = b"", target: bytes = b"/") -> Reques
 
 
 def remembered() -> bytes:
-    return b"".join(head._known_blocks.values()) + b"".join(head._known_lines.values())
+    return b"".join([block for block, _ in head._known_blocks.values()]) + b"".join(head._known_lines.values())
 
 
 def test_a_second_request_with_the_same_headers_has_the_same_head() -> None:

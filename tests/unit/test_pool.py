@@ -323,7 +323,7 @@ async def test_the_servers_own_hint_ends_reuse_earlier() -> None:
 async def test_a_connection_that_is_too_old_is_drained_and_closed() -> None:
     bench = Bench()
     first = await bench.acquire()
-    first.max_age = 0.0
+    first.expires = 0.0
     first.done()
     assert first.close_reason is CloseReason.MAX_AGE
 
@@ -720,9 +720,9 @@ async def test_a_connection_that_idles_without_limit_is_closed_when_it_is_too_ol
     monkeypatch.setattr("holdwire.http.idle._SELDOM", 0.01)
     bench = Bench(idle=None)
     first = await bench.acquire()
-    first.max_age = 3600.0
+    first.expires = time.monotonic() + 3600.0
     first.done()
-    first.max_age = 0.0
+    first.expires = 0.0
     with anyio.fail_after(2):
         while first.close_reason is None:  # noqa: ASYNC110 - a timer of the pool has no event
             await anyio.sleep(0.005)

@@ -6,6 +6,7 @@ Not responsible for any protocol (``http11``, ``http2``) or for who uses the con
 from __future__ import annotations
 
 import abc
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -75,10 +76,10 @@ class HttpConnection(abc.ABC):
         "__weakref__",
         "close_reason",
         "created",
+        "expires",
         "idle_limit",
         "idle_since",
         "last_context",
-        "max_age",
         "on_end",
         "on_idle",
         "origin",
@@ -94,7 +95,8 @@ class HttpConnection(abc.ABC):
         self.created = time.monotonic()
         self.idle_since = self.created
         """When its last exchange was over, whether it came to rest then or went to the next request at once."""
-        self.max_age = max_age
+        self.expires = math.inf if max_age is None else self.created + max_age
+        """Monotonic time from which on it is too old for another request."""
         self.last_context: Context | None = None
         self.close_reason: CloseReason | None = None
         self.served: int = 0
@@ -162,10 +164,6 @@ class HttpConnection(abc.ABC):
     def retire(self, reason: CloseReason) -> None:
         """Take no more requests, and end when those in progress are over."""
         self.end(reason)
-
-    def is_expired(self, now: float) -> bool:
-        """Whether the connection is too old for another request (monotonic seconds)."""
-        return self.max_age is not None and now - self.created >= self.max_age
 
     def looks_alive(self) -> bool:
         """One non-blocking look while no request is in progress; what is dead is closed, and told by ``on_end``."""

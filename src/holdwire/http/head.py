@@ -29,8 +29,9 @@ _SHORT_BLOCK: Final = 1024
 _known_lines: dict[tuple[bytes, bytes], bytes] = {}
 """Short headers that were checked before, say nothing about framing and are no secrets: the same few come each time."""
 
-_known_blocks: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
-"""The same for all headers of a request together, where they are such lines and a Host."""
+_known_blocks: dict[tuple[tuple[bytes, bytes], ...], tuple[bytes, int | None]] = {}
+"""The same for all headers of a request together, where they are such lines, a Host and perhaps a Content-Length, which
+stands beside them."""
 
 
 def encode_head(request: Request) -> None:
@@ -44,7 +45,11 @@ def encode_head(request: Request) -> None:
     if not _TARGET(request.target):
         raise LocalProtocolError("Illegal target characters: a target is printable ASCII without spaces")
     headers = tuple(request.headers)
-    block = _known_blocks.get(headers) or _encode_block(request, headers)
+    known = _known_blocks.get(headers)
+    if known is None:
+        block = _encode_block(request, headers)
+    else:
+        block, request.content_length = known
     if request.chunked:
         if request.content_length is not None:
             raise LocalProtocolError("Content-Length and Transfer-Encoding together are not legal; give one of them")
@@ -74,10 +79,12 @@ def _encode_block(request: Request, headers: tuple[tuple[bytes, bytes], ...]) ->
         )
     lines.append(b"\r\n")
     block = b"".join(lines)
-    if unknown == 1 and len(block) <= _SHORT_BLOCK:  # the Host: nothing about the framing, and no secret
+    length = request.content_length
+    # beside what is known they are the Host and a length: nothing else about the framing, and no secret
+    if unknown == 1 + (length is not None) and len(block) <= _SHORT_BLOCK:
         if len(_known_blocks) >= _KNOWN_LIMIT:
             _known_blocks.clear()
-        _known_blocks[headers] = block
+        _known_blocks[headers] = block, length
     return block
 
 

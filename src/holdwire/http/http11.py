@@ -13,7 +13,7 @@ still leave. Not responsible for parsing (``parser``), encoding the head (``head
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import (
     ClosedError,
@@ -38,6 +38,8 @@ from .parser import ResponseReader, Truncated, Violation
 from .trace import Traced, TracedBody, tell_closed
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from ..net.wire import Wire
     from ..policy.failure import Failure
     from .messages import BodySource, Origin, Request, Trace
@@ -65,6 +67,7 @@ class Http11Connection(HttpConnection):
         self._mark = 0
         self._upload_cut = False
         self._eof_lost: ConnectionLost | None = None
+        """After either there is no further exchange."""
 
     @property
     def capacity(self) -> int:
@@ -90,8 +93,6 @@ class Http11Connection(HttpConnection):
             attempt.idle_before = now - self.idle_since
         wire.flight.append((now, Mark.REQUEST, self.served + 1))
         self._mark = wire.bytes_out
-        self._upload_cut = False
-        self._eof_lost = None
         reader = self._reader
         reader.begin(request.method)
         hook = request.trace
@@ -114,6 +115,7 @@ class Http11Connection(HttpConnection):
             reader.headers,
             body if hook is None else TracedBody(body, request, hook),
             http_version=reader.http_version,
+            is_ascii=reader.is_ascii,
             reason=reader.reason,
             wire=wire,
             leftover=reader.leftover,
@@ -130,12 +132,15 @@ class Http11Connection(HttpConnection):
             await self._receive_head(self._current())
             step.result = (reader.http_version, reader.status, reader.reason, reader.headers)
 
-    async def _send(self, request: Request) -> None:
+    def _send(self, request: Request) -> Coroutine[Any, Any, None]:
+        """To be awaited: in one write where the request is small."""
         body = request.body
         if isinstance(body, bytes) and len(body) <= JOIN_LIMIT:
             self.wire.phase = Phase.REQUEST_HEADERS
-            await self._write(request.head + body if body else request.head, request, until_input=bool(body))
-            return
+            return self._write(request.head + body, request, until_input=bool(body))
+        return self._send_parts(request)
+
+    async def _send_parts(self, request: Request) -> None:
         await self._send_head(request)
         await self._send_body(request)
 
@@ -306,7 +311,7 @@ class Http11Connection(HttpConnection):
         self.wire.requests = self.served
         if reader.keep_alive is not None:
             self.idle_limit = max(reader.keep_alive - KEEP_ALIVE_MARGIN, 0.0)
-        if not reader.reusable or request.close or reader.stray:
+        if not reader.reusable or request.close:
             # what is left of an upload that was cut short is not to be pushed out by a graceful close
             self.end(CloseReason.RESPONSE, abort=self._upload_cut and self.wire.undelivered() != 0)
             return

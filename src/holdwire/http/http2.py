@@ -196,6 +196,7 @@ class Http2Connection(HttpConnection):
             stream.headers,
             body if hook is None else TracedBody(body, request, hook, protocol="http2", stream_id=stream.id),
             http_version=b"HTTP/2",
+            is_ascii=all(value.isascii() for _, value in stream.headers),
             wire=self.wire,
             stream_id=stream.id,
         )

@@ -1,8 +1,9 @@
 """``IdleConnections``: the connections of a pool that are at rest, in two orders, and which of them are over.
 
 For each origin they are kept last in, first out, so that old ones die early; over all origins by the time at which they
-became idle, so that the oldest can make room. Every operation but ``over`` is O(1). Not responsible for watching them
-(``HttpConnection.rest``), for how many there may be, or for the timer that looks through them (``pool``).
+became idle, so that the oldest can make room. Every operation but ``over`` is O(1); it is a dictionary, so that the
+most usual ones cost no call. Not responsible for watching them (``HttpConnection.rest``), for how many there may be, or
+for the timer that looks through them (``pool``).
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 from ..events import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .connection import HttpConnection
     from .origin_memory import OriginMemory
     from .origins import OriginState
@@ -32,8 +31,8 @@ _LOOK_AFTER: Final = 1.0
 _SUSPECTS: Final = 256
 
 
-class IdleConnections:
-    """See the module.
+class IdleConnections(dict["HttpConnection", None]):
+    """See the module; those that have been idle longest come first.
 
     Args:
         limit: Seconds that one may idle; None for no limit.
@@ -41,33 +40,23 @@ class IdleConnections:
         learn: Whether those end connections.
     """
 
-    __slots__ = ("_learn", "_limit", "_memory", "_order", "_suspects")
+    __slots__ = ("_learn", "_limit", "_memory", "_suspects")
 
     def __init__(self, *, limit: float | None, memory: OriginMemory, learn: bool) -> None:
+        super().__init__()
         self._limit = limit
         self._memory = memory
         self._learn = learn
-        self._order: dict[HttpConnection, None] = {}
         self._suspects: dict[str, float] = {}
         """Addresses, and when a path to them looked dead: what had been idle by then is not to be trusted."""
 
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __contains__(self, connection: HttpConnection) -> bool:
-        return connection in self._order
-
-    def __iter__(self) -> Iterator[HttpConnection]:
-        """Those that have been idle longest come first."""
-        return iter(self._order)
-
     def put(self, connection: HttpConnection, state: OriginState) -> None:
         """``connection`` has come to rest."""
-        state.idle[connection] = self._order[connection] = None
+        state.idle[connection] = self[connection] = None
 
     def remove(self, connection: HttpConnection, state: OriginState) -> None:
         """It is at rest no more."""
-        del self._order[connection]
+        del self[connection]
         state.idle.pop(connection, None)
 
     def take(self, state: OriginState, *, look: bool) -> HttpConnection | None:
@@ -77,7 +66,7 @@ class IdleConnections:
         found: HttpConnection | None = None
         while idle and found is None:
             connection, _ = idle.popitem()
-            del self._order[connection]
+            del self[connection]
             now = time.monotonic()
             reason = self._is_over(connection, now)
             if reason is not None:
@@ -109,7 +98,7 @@ class IdleConnections:
             or (learnt is not None and idle >= learnt)
         ):
             return CloseReason.IDLE
-        if connection.is_expired(now):
+        if now >= connection.expires:
             return CloseReason.MAX_AGE
         if self._suspects and connection.idle_since <= self._suspects.get(connection.wire.peer or "", -1.0):
             return CloseReason.FAILURE
@@ -118,18 +107,18 @@ class IdleConnections:
     def over(self) -> list[tuple[HttpConnection, CloseReason]]:
         """Those that have idled for too long or are too old, each with the reason to end it."""
         now = time.monotonic()
-        judged = [(connection, self._is_over(connection, now)) for connection in self._order]
+        judged = [(connection, self._is_over(connection, now)) for connection in self]
         return [(connection, reason) for connection, reason in judged if reason is not None]
 
     @property
     def next_look(self) -> float | None:
         """Seconds until one of them may be over; None if there is none."""
-        if not self._order:
+        if not self:
             return None
         limits = (self._limit, self._memory.least_idle_limit)
         limit = min((one for one in limits if one is not None), default=None)
         if limit is None:
             return _SELDOM
-        oldest = next(iter(self._order))
+        oldest = next(iter(self))
         pause = min(max(limit / _SWEEPS, _LEAST_SWEEP), _MOST_SWEEP)
         return max(oldest.idle_since + limit - time.monotonic(), pause)

@@ -177,7 +177,7 @@ class ResponseBody(Protocol):
 class Response:
     """The final response of an exchange (1xx are skipped, but for 101)."""
 
-    __slots__ = ("body", "headers", "http_version", "leftover", "reason", "status", "stream_id", "wire")
+    __slots__ = ("body", "headers", "http_version", "is_ascii", "leftover", "reason", "status", "stream_id", "wire")
 
     def __init__(
         self,
@@ -186,6 +186,7 @@ class Response:
         body: ResponseBody,
         *,
         http_version: bytes,
+        is_ascii: bool,
         reason: bytes | None = None,
         wire: Wire | None = None,
         stream_id: int | None = None,
@@ -195,6 +196,8 @@ class Response:
         self.headers = headers
         self.body = body
         self.http_version = http_version
+        self.is_ascii = is_ascii
+        """Whether the values of all headers are."""
         self.reason = reason
         self.wire = wire
         self.stream_id = stream_id

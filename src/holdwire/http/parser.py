@@ -40,7 +40,7 @@ _KNOWN_LIMIT: Final = 1024
 _known_names: dict[bytes, int] = {}
 """What headers seen before are to the framing: servers send the same few names, in the same spelling."""
 _known_headers: set[tuple[bytes, bytes]] = set()
-"""Short ones that were checked before, say nothing about the framing and are no secrets."""
+"""Short ASCII ones that were checked before, say nothing about the framing and are no secrets."""
 _SHORT: Final = 128
 _PRIVATE: Final = frozenset({b"set-cookie", b"set-cookie2", b"authentication-info", b"proxy-authentication-info"})
 _NAME: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
@@ -62,6 +62,7 @@ class ResponseReader:
     """Feed it bytes; look at ``head_complete``, ``body`` and ``complete``.
 
     Attributes:
+        is_ascii: Whether the values of all headers are ASCII.
         body: Pieces of the body that nobody has taken yet; the owner empties it.
         received: Bytes of body so far.
         reusable: Once complete: whether another response may follow on this connection.
@@ -87,6 +88,7 @@ class ResponseReader:
         "head_complete",
         "headers",
         "http_version",
+        "is_ascii",
         "keep_alive",
         "leftover",
         "reason",
@@ -105,27 +107,26 @@ class ResponseReader:
         self.reason = b""
         self._codings = 0
         self._lengths = self._close = False
+        self.is_ascii = True
+        # what is set below never changes on a connection that another response may follow on
+        self._spoiled = ""
+        self._pending = self.leftover = b""
+        self.http_version = b"HTTP/1.1"
+        self.upgraded = self.stray = self.until_eof = False
         self.begin(b"GET")
 
     def begin(self, method: bytes) -> None:
-        """Expect the response to a request with ``method``."""
+        """Expect the response to a request with ``method``; the one before, if any, was ``reusable``."""
         self._head_method = method == b"HEAD"
         self._connect = method == b"CONNECT"
-        self._spoiled = ""
-        self._fed = self._interim = self._quiet = 0
-        self._pending = b""
+        self._fed = self._interim = self._quiet = self.received = self.status = 0
         self._head: bytes | bytearray = b""
         """What came so far of a head that comes in pieces."""
         self.body = []
-        self.status = 0
-        self.http_version = b"HTTP/1.1"
-        self.head_complete = self.complete = self.upgraded = self.stray = self.until_eof = False
-        self.reusable = False
-        self.received = 0
+        self.head_complete = self.complete = self.reusable = False
         self.expected: int | None = None
         self.keep_alive: float | None = None
         """Seconds that the server announced with ``Keep-Alive: timeout=N``."""
-        self.leftover = b""
 
     @property
     def started(self) -> bool:
@@ -243,6 +244,7 @@ class ResponseReader:
         self.reason = b""
         self._codings = 0
         self._lengths = self._close = False
+        self.is_ascii = True
 
     def on_status(self, reason: bytes) -> None:
         if not self.complete:
@@ -258,6 +260,8 @@ class ResponseReader:
         value = value.rstrip(b" \t")  # not done by llhttp where it is lenient
         header = (name, value)
         self.headers.append(header)
+        if not value.isascii():
+            self.is_ascii = False
         kind = _known_names.get(name)
         if kind is None:
             kind = _learn(name)
@@ -265,7 +269,7 @@ class ResponseReader:
             self._spoiled = "an illegal header"
         elif kind:
             self._note(kind, value)
-        elif len(name) + len(value) <= _SHORT and name.lower() not in _PRIVATE:
+        elif len(name) + len(value) <= _SHORT and name.lower() not in _PRIVATE and value.isascii():
             if len(_known_headers) >= _KNOWN_LIMIT:
                 _known_headers.clear()
             _known_headers.add(header)
@@ -290,12 +294,12 @@ class ResponseReader:
             return
         parser = self._parser
         status = parser.get_status_code()
-        if 100 <= status < 200 and status != 101:
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                self._spoiled = f"more than {MAX_INTERIM} interim (1xx) responses"
-            return
-        if status < 100:
+        if status < 200 and status != 101:
+            if status >= 100:
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    self._spoiled = f"more than {MAX_INTERIM} interim (1xx) responses"
+                return
             self._spoiled = "a status below 100"
         self.status = status
         self.head_complete = True
@@ -312,7 +316,7 @@ class ResponseReader:
         elif self._head_method:
             self.complete = True
             self._parser = None  # llhttp would take the next response for this one's body
-        elif status not in {101, 204, 304} and not self._codings and not self._lengths:
+        elif not self._lengths and not self._codings and status not in {101, 204, 304}:
             self.until_eof = True
             self.reusable = False
 
@@ -325,8 +329,7 @@ class ResponseReader:
         self.body.append(data)
 
     def on_message_complete(self) -> None:
-        if self.head_complete and not self.complete:
-            self.complete = True
+        self.complete = self.head_complete  # an interim response ends too, and is none
 
     def _describe(self, exc: httptools.HttpParserError) -> str:
         where = "the body" if self.head_complete else "the head"

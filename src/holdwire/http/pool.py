@@ -214,7 +214,7 @@ class Pool:
 
     def _take_shared(self, state: OriginState, *, fresh: bool) -> HttpConnection | None:
         for connection in state.shared:
-            if connection.active and connection.capacity > 0 and not connection.is_expired(time.monotonic()):
+            if connection.active and connection.capacity > 0 and time.monotonic() < connection.expires:
                 if (fresh and connection.served) or (self._queue and self._gives_way(connection, state)):
                     continue
                 return connection
@@ -492,9 +492,8 @@ class Pool:
 
     def on_idle(self, connection: HttpConnection) -> None:
         """An exchange on ``connection`` is over and it can be used again."""
-        now = time.monotonic()
         limit = self._limits.max_requests
-        if connection.is_expired(now):
+        if connection.idle_since >= connection.expires:
             connection.retire(CloseReason.MAX_AGE)
         elif limit is not None and connection.served >= limit:
             connection.retire(CloseReason.MAX_REQUESTS)

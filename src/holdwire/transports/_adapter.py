@@ -112,10 +112,7 @@ class Adapter:
             stream=response.body,
             extensions=self._extensions(response),
         )
-        for header in response.headers:
-            if not header[1].isascii():
-                break
-        else:  # which the family would find out by decoding every header
+        if response.is_ascii:  # which the family would find out by decoding every header
             made.headers.encoding = "ascii"
         return made
 
