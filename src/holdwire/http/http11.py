@@ -199,7 +199,10 @@ class Http11Connection(HttpConnection):
 
     async def _early_answer(self, request: Request) -> bool:
         """Input arrived while the request was being written: whether it is the final response's head."""
-        data = await self._read(request)
+        try:
+            data = await self.wire.read(READ_SIZE, request.timeouts.read)
+        except (ConnectionLost, ClosedError) as exc:
+            data = self._no_more(exc)
         if not data:
             self._upload_cut = True
             return True
@@ -212,9 +215,13 @@ class Http11Connection(HttpConnection):
     async def _receive_head(self, attempt: Attempt) -> None:
         reader = self._reader
         request = attempt.request
-        self.wire.phase = Phase.RESPONSE_WAIT
+        wire = self.wire
+        wire.phase = Phase.RESPONSE_WAIT
         while not reader.head_complete:
-            data = await self._read(request)
+            try:
+                data = await wire.read(READ_SIZE, request.timeouts.read)
+            except (ConnectionLost, ClosedError) as exc:
+                data = self._no_more(exc)
             if data:
                 attempt.received += len(data)
                 self._feed(data)
@@ -225,18 +232,20 @@ class Http11Connection(HttpConnection):
         if self._upload_cut:
             reader.reusable = False
 
-    async def _read(self, request: Request) -> bytes:
-        """The next bytes; ``b""`` at an end of file, with close_notify or not: the framing decides what that means."""
-        try:
-            return await self.wire.read(READ_SIZE, request.timeouts.read)
-        except ConnectionLost as lost:
-            failure = lost.failure
-            if failure is not None and failure.kind is Kind.UNEXPECTED_EOF:
-                self._eof_lost = lost
-                return b""
-            raise
-        except ClosedError:
+    def _no_more(self, exc: ConnectionLost | ClosedError) -> bytes:
+        """What a read that ended in ``exc`` has read: ``b""`` if it was an end of file without close_notify.
+
+        It is read as one with close_notify: the framing decides what that means.
+
+        Raises:
+            ConnectionLost, ClosedError: It was something else.
+        """
+        if isinstance(exc, ClosedError):
             raise ClosedError(CLOSED_MESSAGE) from None
+        if exc.failure is None or exc.failure.kind is not Kind.UNEXPECTED_EOF:
+            raise exc
+        self._eof_lost = exc
+        return b""
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -282,7 +291,10 @@ class Http11Connection(HttpConnection):
         """The next piece of the body; None at its end."""
         request = self._current().request
         while (piece := self.take_body()) == b"":
-            data = await self._read(request)
+            try:
+                data = await self.wire.read(READ_SIZE, request.timeouts.read)
+            except (ConnectionLost, ClosedError) as exc:
+                data = self._no_more(exc)
             if data:
                 self._feed(data)
             else:
