@@ -48,6 +48,15 @@ def test_what_headers_say_about_framing_is_read_each_time(header: tuple[bytes, b
         )
 
 
+def test_a_length_that_is_remembered_is_held_against_each_body() -> None:
+    headers = [*PLAIN, (b"Content-Length", b"4")]
+    encoded(headers, b"body")
+    assert tuple(headers) in head._known_blocks
+    assert encoded(headers, b"text").content_length == 4
+    with pytest.raises(LocalProtocolError, match="Too much data for declared Content-Length"):
+        encoded(headers, b"too long")
+
+
 def test_no_credential_is_remembered() -> None:
     for name in (b"Authorization", b"Cookie", b"Proxy-Authorization"):
         encoded([*PLAIN, (name, b"s3cret")])

@@ -144,6 +144,31 @@ def test_the_answer_to_head_does_not_eat_the_next_response() -> None:
     assert b"".join(reader.body) == b"hello"
 
 
+def test_a_header_that_is_not_ascii_is_told_each_time_it_comes_and_no_longer() -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-Name: %b\r\nContent-Length: 0\r\n\r\n"
+    reader = ResponseReader()
+    for value, expected in ((b"caf\xe9", False), (b"caf\xe9", False), (b"cafe", True), (b"cafe", True)):
+        reader.begin(b"GET")
+        reader.feed(head % value)
+        assert (reader.complete, reader.reusable) == (True, True)
+        assert reader.is_ascii is expected
+
+
+def test_nothing_of_one_response_is_left_in_the_next() -> None:
+    reader = ResponseReader()
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    reader.feed(early + b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nhi")
+    assert (reader.complete, reader.keep_alive, reader.body) == (True, 5.0, [b"hi"])
+    reader.begin(b"GET")
+    assert (reader.started, reader.head_complete, reader.complete, reader.reusable) == (False, False, False, False)
+    assert (reader.status, reader.body, reader.received) == (0, [], 0)
+    assert (reader.expected, reader.keep_alive) == (None, None)
+    reader.feed(early)
+    assert (reader.head_complete, reader.complete) == (False, False)
+    reader.feed(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert (reader.status, reader.complete, reader.reusable) == (204, True, True)
+
+
 @pytest.mark.parametrize("step", [None, 1])
 def test_101_hands_over_what_follows(step: int | None) -> None:
     raw = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
