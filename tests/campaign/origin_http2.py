@@ -408,6 +408,8 @@ class Http2(Peer):
 
     def _go_away(self, code: int) -> None:
         how = self._terms.goaway
+        if self._last is not None:  # it cannot be raised again
+            return
         if how == "graceful":
             self._emit(goaway(_ALL, _NO_ERROR).encode())
             pause = 2 * self.sock.latency + 0.01

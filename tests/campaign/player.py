@@ -131,6 +131,7 @@ class Player:
         self.violations: list[Violation] = []
         self.sessions = self.messages = self.cancelled = 0
         self._verdicts: Counter[str | None] = Counter()
+        self._hidden: set[str] = set()
         self._seen: Counter[str] = Counter()
         """Attempts of each request that a verdict was given on."""
 
@@ -139,8 +140,11 @@ class Player:
         if isinstance(event, RequestRetried) and event.context is not None:
             name = event.context[_name]
             tries = self.kernel.tries.get(name, [])
-            for one in tries[self._seen[name] :]:
-                one.proven = event.verdict.evidence is Evidence.PROOF
+            new = tries[self._seen[name] :]
+            if not new:  # what the kernel was not offered may be offered later, as if it were another attempt's
+                self._hidden.add(name)
+            elif name not in self._hidden:
+                new[-1].proven = event.verdict.evidence is Evidence.PROOF
             self._seen[name] = len(tries)
             self._verdicts[name] += 1
 

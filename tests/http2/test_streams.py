@@ -137,6 +137,7 @@ async def test_a_request_that_is_given_up_before_its_head_has_left_is_not_called
     failure = holdwire.failure_of(caught.value)
     assert failure is not None
     assert failure.sent != "none"
+    assert failure.delivery == "sent_unacked"
     assert not failure.safe_to_retry
 
 

@@ -74,9 +74,11 @@ def goaway_event(last: int, code: int, text: bytes) -> h2.events.ConnectionTermi
 def evident(stream: Http2Stream, failure: Failure, outbox: Outbox) -> Failure:
     """``failure`` with what is known about the request of ``stream``."""
     attempt = stream.attempt
+    accepted = 0 if attempt.sent is Sent.NONE else outbox.taken - stream.begin
+    waits = attempt.sent is not Sent.NONE and accepted <= 0  # in our own memory, from where it may still leave
     known = delivery(
-        accepted=0 if attempt.sent is Sent.NONE else max(outbox.taken - stream.begin, 0),
-        outq=failure.outq,
+        accepted=1 if waits else accepted,
+        outq=None if waits else failure.outq,
         notsent=None if failure.tcp is None else failure.tcp.notsent_bytes,
         response_bytes=attempt.received,
         ended=failure.tcp is not None and failure.tcp.state is TcpState.CLOSE,
