@@ -14,6 +14,8 @@ import pytest
 import trustme
 from anyio.lowlevel import checkpoint
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from tests.garbage import collect
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+if os.environ.get("CI") and hasattr(providers, "_get_local_constants"):
+    # else examples also come from the constants of our modules, of as many as other tests have imported so far
+    providers._get_local_constants = Constants
 
 # A shell that starts the run in its background has it ignore Ctrl-C, and every program with it that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -95,4 +95,8 @@ def _running(name: str, arguments: list[str], port: int) -> Generator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:  # tinyproxy waits for its clients
+            process.kill()
+            process.wait()

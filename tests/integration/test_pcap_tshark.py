@@ -410,10 +410,11 @@ def use_cleanly(scene: Scene) -> Callable[[socket.socket], None]:
 
 def play_cleanly(scene: Scene, *options: str) -> tuple[Connection, Capture]:
     """A connection that ends in good order; again where the capture missed its last packets, to which no ACK points."""
-    for _ in range(4):
-        connection, capture = scene.play(serve_cleanly(scene), use_cleanly(scene), *options)
+    connection, capture = scene.play(serve_cleanly(scene), use_cleanly(scene), *options)
+    for _ in range(3):
         if connection.client.fin_at is not None and connection.server.fin_at is not None:
             break
+        connection, capture = scene.play(serve_cleanly(scene), use_cleanly(scene), *options)
     return connection, capture
 
 

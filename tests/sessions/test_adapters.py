@@ -215,14 +215,14 @@ async def test_no_heartbeat_is_sent_before_redis_py_has_subscribed_for_it_counts
             heartbeat=heartbeat(interval=0.05, timeout=5),
         )
         client = redis.asyncio.Redis(connection_pool=pool)
-        pubsub = client.pubsub()
+        pubsub: Any = client.pubsub()
         with anyio.fail_after(10):
             await pubsub.subscribe("news")
             message = None
             while message is None or message["type"] != "subscribe":
                 message = await pubsub.get_message(timeout=1)
             await probed.wait()
-        await pubsub.aclose()  # type: ignore[no-untyped-call]
+        await pubsub.aclose()
         await client.aclose()
         await pool.disconnect()
     assert asked.index(b"PING") > asked.index(b"SUBSCRIBE") > 1
