@@ -310,7 +310,7 @@ async def test_connect_time_out(client: Client, kind: str) -> None:
         async with client() as http:
             with pytest.raises(httpx.ConnectTimeout) as caught:
                 await http.get(url, timeout=httpx.Timeout(5, connect=0.3))
-    check(caught, kind, r"127\.0\.0\.1.*0\.3 s", "connect")
+    check(caught, kind, r"127\.0\.0\.1.*0\.(3|2\d+) s", "connect")  # what was left when it began to connect
 
 
 async def test_a_silent_handshake_is_a_connect_time_out(client: Client, server: ChaosServer, kind: str) -> None:
