@@ -6,7 +6,7 @@ takes it out and waits. Not responsible for frames, flow control or fates (``htt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DeadlineExceeded, HoldwireError
 from ..policy.phase import Phase
@@ -153,7 +153,7 @@ class Http2Source:
 
     __slots__ = ("_connection", "_stream")
 
-    upgraded: ClassVar[bool] = False
+    upgraded = False
 
     def __init__(self, connection: Http2Connection, stream: Http2Stream) -> None:
         self._connection = connection

@@ -19,7 +19,8 @@ from ._settings import client_settings
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Iterable
+    from types import CoroutineType
 
     from ..events import Observer
     from ..policy.profiles import Profile
@@ -110,7 +111,7 @@ class Resilient:
         self._client = HttpClient(settings)
         self._pool = Adapter(family, self._client, self)
 
-    def handle_async_request(self, request: Any) -> Coroutine[Any, Any, Any]:
+    def handle_async_request(self, request: Any) -> CoroutineType[Any, Any, Any]:
         """To be awaited, as ``AsyncHTTPTransport.handle_async_request``."""
         family = self._family
         adapter = self._pool
@@ -120,8 +121,8 @@ class Resilient:
             and "trace" not in request.extensions  # whose hooks are shown the core's request
             and isinstance(request.stream, family.async_stream)
         ):
-            return adapter.send(request)
-        sending: Coroutine[Any, Any, Any] = family.transport.handle_async_request(self, request)
+            return adapter.send(request)  # type: ignore[return-value] # to mypy an async function returns a Coroutine
+        sending: CoroutineType[Any, Any, Any] = family.transport.handle_async_request(self, request)
         return sending
 
     def handle_request(self, request: Any) -> NoReturn:
