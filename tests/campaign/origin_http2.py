@@ -276,7 +276,7 @@ class Http2(Peer):
         if size:
             self._granted += size
             self._send(Frame(Kind.WINDOW_UPDATE, 0, 0, struct.pack("!L", size)))
-        if stream is None:
+        if stream is None or stream.over:
             return
         stream.received += size
         stream.granted -= size
@@ -285,6 +285,8 @@ class Http2(Peer):
         if size and not ends:
             stream.granted += size
             self._send(Frame(Kind.WINDOW_UPDATE, 0, stream.id, struct.pack("!L", size)))
+        if stream.over or self.over:  # a fault struck before one of those frames
+            return
         stream.body += frame.content()
         stream.whole |= ends
         if ends and not stream.answered:
@@ -299,7 +301,7 @@ class Http2(Peer):
             if fault.at == END:
                 self._cursor.take(fault)
                 self._strike(fault)
-                if self.over:
+                if self.over or stream.over:
                     return
         instead = origin.instead[stream.name]
         if instead:
