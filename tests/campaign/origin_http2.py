@@ -285,7 +285,7 @@ class Http2(Peer):
         if size and not ends:
             stream.granted += size
             self._send(Frame(Kind.WINDOW_UPDATE, 0, stream.id, struct.pack("!L", size)))
-        if stream.over or self.over:  # a fault struck before one of those frames
+        if self._streams.get(stream.id) is not stream or self.over:  # a fault struck before one of those frames
             return
         stream.body += frame.content()
         stream.whole |= ends
