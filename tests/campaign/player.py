@@ -334,7 +334,8 @@ class Player:
             self.violated("hang", f"{ask.name} took longer than its deadline")
         if any(one.proven and one.executed for one in tries):
             self.violated("unsent", f"{ask.method} {ask.name} was taken for not executed, and was")
-        late = isinstance(fate.error, DeadlineExceeded) and fate.error.limit == "read" and bool(tries)
+        late = isinstance(fate.error, DeadlineExceeded) and fate.error.limit == "read" and ask.name not in self._hidden
+        late = late and bool(tries)
         if late and (known := tries[-1].known) is not None and fate.ended > known + 0.01:
             self.violated("hang", f"{ask.name} timed out at {fate.ended}, and its end had been read at {known}")
         self._check_error(ask, fate.error, executed, tries)
@@ -405,7 +406,7 @@ class Player:
         tries.update((one.sock.port, one.name) for some in self.kernel.tries.values() for one in some)
         for (port, name), count in told.items():
             unseen = self._verdicts[name] - len(self.kernel.tries.get(name or "", ()))  # never offered to the kernel
-            if port is not None and count > max(tries[port, name] + max(unseen, 0), 1):
+            if port is not None and count > max(tries[port, name] + max(unseen, name in self._hidden), 1):
                 self.violated("record", f"the failure of connection {port} is recorded {count} times ({name})")
         ports = {port for port, _ in told}
         missing = 0
