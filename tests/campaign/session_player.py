@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 import holdwire
-from holdwire.errors import ConnectFailed, ConnectionLost, HoldwireError
+from holdwire.errors import ConnectFailed, HoldwireError
 from holdwire.events import FailureRecorded
-from holdwire.testing.faults import Action
+from holdwire.testing.faults import Action, Point
 
 from .origin import Origin
 from .origin_http1 import Http1
@@ -79,8 +79,8 @@ class _SessionPlayer(Player):
         with anyio.move_on_after(give_up) as scope:
             try:
                 await self._talk(total=len(history.asks))
-            except (ConnectFailed, ConnectionLost):  # it does not look like TLS, which cannot get better
-                if not any(kind == Action.CORRUPT for _, kind in self.kernel.struck):
+            except ConnectFailed:  # it does not look like TLS, which cannot get better
+                if not self.kernel.struck[Point.HANDSHAKE, Action.CORRUPT]:
                     raise
         self.cancelled += scope.cancelled_caught
         await anyio.sleep(400)

@@ -30,6 +30,13 @@ CERTIFICATE = diagnosis.from_tls(
     phase=Phase.TLS_HANDSHAKE, facts={}, tls=TlsDetail(reason="CERTIFICATE_VERIFY_FAILED", verify_code=20)
 )
 DENIED = connect(13)
+
+
+def alert(name: str, phase: Phase) -> Failure:
+    """As OpenSSL tells of an alert that the peer sent."""
+    return diagnosis.from_tls(phase=phase, facts={}, tls=TlsDetail(reason=f"TLSV1_ALERT_{name.upper()}"))
+
+
 BUG = connect(22)
 NO_ADDRESS = diagnosis.from_eai("EAI_NODATA", facts={})
 
@@ -49,6 +56,9 @@ NO_ADDRESS = diagnosis.from_eai("EAI_NODATA", facts={})
         (dataclasses.replace(CERTIFICATE, action=Action.BACK_OFF), {}, Then.STOP),
         (dataclasses.replace(LOST, action=Action.NEVER), {}, Then.PAUSE),
         (dataclasses.replace(REFUSED, action=Action.NEVER), {}, Then.STOP),
+        (alert("protocol_version", Phase.TLS_HANDSHAKE), {}, Then.STOP),
+        (alert("protocol_version", Phase.UPGRADED), {"up_for": 100.0}, Then.PAUSE),
+        (alert("access_denied", Phase.UPGRADED), {"up_for": 100.0}, Then.STOP),
         (NO_ADDRESS, {}, Then.STOP),
         (NO_NAME, {}, Then.STOP),
         (NO_NAME, {"known": True}, Then.PAUSE),

@@ -35,7 +35,6 @@ class Step:
     reason: str
 
 
-_HOPELESS: Final = frozenset({Category.CONFIGURATION, Category.LOCAL_BUG})
 _NO_SUCH_NAME: Final = frozenset({"EAI_NONAME", "EAI_NODATA"})
 SOON: Final = 1.0
 """Seconds within which the end of a connection that said nothing is a refusal right after accept."""
@@ -62,7 +61,7 @@ def after(
         then, reason = Then.PAUSE, "the session has ended"
     elif silent and up_for is not None and up_for < SOON:
         then, reason = Then.LONG_PAUSE, "the peer accepted and closed at once: it may be overloaded"
-    elif failure.category in _HOPELESS or (failure.phase.is_setup and failure.action is Action.NEVER):
+    elif _is_hopeless(failure):
         then, reason = Then.STOP, "another attempt would fail the same way"
     elif failure.errno_name in _NO_SUCH_NAME and not (known or names_may_appear):
         then, reason = Then.STOP, "the host name does not exist and never did: check its spelling"
@@ -71,3 +70,15 @@ def after(
     else:
         then, reason = Then.PAUSE, "no connection came about" if failure.phase.is_setup else "the connection was lost"
     return Step(then=then, reason=reason)
+
+
+def _is_hopeless(failure: Failure) -> bool:
+    """Whether nothing gets better by itself.
+
+    Once TLS is up, what the two have to agree on is agreed: an alert about that (``protocol_version``) tells of damaged
+    records. One about our certificate is meant, for in TLS 1.3 it comes after our handshake (RFC 8446, section 4.4.2).
+    """
+    setup, never = failure.phase.is_setup, failure.action is Action.NEVER
+    if failure.category is Category.CONFIGURATION:
+        return setup or never
+    return failure.category is Category.LOCAL_BUG or (setup and never)
