@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from holdwire.policy.checks import check_count, check_flag, check_seconds, check_share, check_type
+from holdwire.policy.checks import check_count, check_flag, check_seconds, check_share, check_type, split_url
 
 
 @pytest.mark.parametrize("value", [2, 2.0, 7.5, 9])
@@ -60,3 +60,14 @@ def test_a_type_is_named_in_words_and_none_by_its_name() -> None:
         check_type("Owner", "name", None, str, give="a string")
     with pytest.raises(TypeError, match=r"^Owner: on must be True or False, not str$"):
         check_flag("Owner", "on", "no")
+
+
+@pytest.mark.parametrize("text", ["http://u:secret@host:port", "http://u:secret@host:99999", "http://u:secret@[::1"])
+def test_a_url_that_cannot_be_read_is_refused_without_its_password(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^not a URL$") as caught:
+        split_url(text, otherwise="not a URL")
+    assert caught.value.__suppress_context__  # a traceback would show what the standard library said
+
+
+def test_a_url_comes_apart() -> None:
+    assert split_url("http://host:8080/x", otherwise="not a URL").port == 8080
