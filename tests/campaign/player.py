@@ -405,8 +405,9 @@ class Player:
         tries: Counter[tuple[int, str | None]] = Counter()
         tries.update((one.sock.port, one.name) for some in self.kernel.tries.values() for one in some)
         for (port, name), count in told.items():
-            unseen = self._verdicts[name] - len(self.kernel.tries.get(name or "", ()))  # never offered to the kernel
-            if port is not None and count > max(tries[port, name] + max(unseen, name in self._hidden), 1):
+            began = 0 if name is None else self._verdicts[name] + 1  # each retry, and the first attempt
+            unseen = began - len(self.kernel.tries.get(name or "", ()))  # never offered to the kernel
+            if port is not None and count > max(tries[port, name] + max(unseen, 0), 1):
                 self.violated("record", f"the failure of connection {port} is recorded {count} times ({name})")
         ports = {port for port, _ in told}
         missing = 0
