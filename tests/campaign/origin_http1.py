@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdwire.testing.faults import END, Action, Fault, Point
 
-from .kernel import RECEIVE_BUFFER
-from .peer import Peer
+from .peer import HttpPeer
 
 if TYPE_CHECKING:
     from holdwire.testing._faulty import Cursor
@@ -30,7 +29,7 @@ _INSTEAD: Final = {
 """Answers that say that the request was not executed."""
 
 
-class Http1(Peer):
+class Http1(HttpPeer):
     """HTTP/1.1 on one connection."""
 
     def __init__(self, origin: Origin, sock: SimSocket, link: Link | None, cursor: Cursor) -> None:
@@ -38,24 +37,10 @@ class Http1(Peer):
         self._exchange = 1
         self._passed = {Point.REQUEST: 0, Point.RESPONSE: 0}
         self._buffer = bytearray()
-        self._unread = bytearray()
-        self._deaf = self._mute = self._replying = False
+        self._replying = False
         self._out: list[bytes] = []
         self._name = ""
         self._closes = False
-
-    @property
-    def room(self) -> int:
-        return RECEIVE_BUFFER - len(self._unread)
-
-    def _stall(self, fault: Fault) -> None:
-        reads = fault.point is Point.REQUEST
-        if reads:
-            self._deaf = True
-        else:
-            self._mute = True
-        if fault.value is not None:
-            self.kernel.after(fault.value, None, self._listen if reads else self._speak)
 
     # --- what comes in ---
 
@@ -63,15 +48,6 @@ class Http1(Peer):
         if reset or not self._replying:
             super().ended(reset=reset)
             self._out.clear()
-
-    def arrived(self, data: bytes) -> None:
-        if self.over or self._expired:
-            self.leave()
-            self.link.from_peer_rst()
-            return
-        self._unread += data
-        if not self._deaf:
-            self._listen()
 
     def _listen(self) -> None:
         self._deaf = False

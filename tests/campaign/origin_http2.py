@@ -19,8 +19,7 @@ import hpack
 from holdwire.testing._frames import PREFACE, Flag, Frame, FrameCutter, Kind, goaway, ping, rst_stream
 from holdwire.testing.faults import END, HTTP2_CODES, Action, Fault, Point
 
-from .kernel import RECEIVE_BUFFER
-from .peer import Peer
+from .peer import HttpPeer
 
 if TYPE_CHECKING:
     from holdwire.testing._faulty import Cursor
@@ -70,7 +69,7 @@ class _Stream:
     over: bool = False
 
 
-class Http2(Peer):
+class Http2(HttpPeer):
     """See the module."""
 
     def __init__(self, origin: Origin, sock: SimSocket, link: Link | None, cursor: Cursor) -> None:
@@ -78,7 +77,6 @@ class Http2(Peer):
         terms = origin.history.http2
         assert terms is not None
         self._terms = terms
-        self._unread = bytearray()
         self._preface = PREFACE
         self._cutter = FrameCutter()
         self._waiting: deque[Frame] = deque()
@@ -88,7 +86,6 @@ class Http2(Peer):
         """Those that can be answered."""
         self._rest: tuple[bytes, _Stream] | None = None
         """Of a frame that was cut by a stall."""
-        self._deaf = self._mute = False
         self._encoder, self._decoder = hpack.Encoder(), hpack.Decoder()
         self._streams: dict[int, _Stream] = {}
         self._initial = self._bound = self._window = self._granted = _WINDOW
@@ -98,10 +95,6 @@ class Http2(Peer):
         """After a GOAWAY: the last stream that it lets live."""
         self._mute = True
         self.kernel.after(terms.delay, None, self._greet)
-
-    @property
-    def room(self) -> int:
-        return RECEIVE_BUFFER - len(self._unread)
 
     def _greet(self) -> None:
         limit = [] if self._limit is None else [(_MAX_CONCURRENT_STREAMS, self._limit)]
@@ -115,25 +108,7 @@ class Http2(Peer):
     def _complain(self, what: str) -> None:
         self.origin.complaints.append(f"HTTP/2 on connection {self.sock.port}: {what}")
 
-    def _stall(self, fault: Fault) -> None:
-        reads = fault.point is Point.REQUEST
-        if reads:
-            self._deaf = True
-        else:
-            self._mute = True
-        if fault.value is not None:
-            self.kernel.after(fault.value, None, self._listen if reads else self._speak)
-
     # --- what comes in ---
-
-    def arrived(self, data: bytes) -> None:
-        if self.over or self._expired:
-            self.leave()
-            self.link.from_peer_rst()
-            return
-        self._unread += data
-        if not self._deaf:
-            self._listen()
 
     def _listen(self) -> None:
         self._deaf = False

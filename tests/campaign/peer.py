@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from holdwire.testing.faults import Action, Point
 
+from .kernel import RECEIVE_BUFFER
+
 if TYPE_CHECKING:
     from holdwire.testing._faulty import Cursor
     from holdwire.testing.faults import Fault
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from .kernel import SimSocket
     from .origin import Origin
 
-__all__ = ["Link", "Peer"]
+__all__ = ["HttpPeer", "Link", "Peer"]
 
 _ENDINGS: Final = frozenset({Action.RST, Action.FIN, Action.FIN_WITHOUT_CLOSE_NOTIFY})
 
@@ -103,3 +105,43 @@ class Peer(abc.ABC):
             self.leave()
         else:
             self.end(Action.FIN)
+
+
+class HttpPeer(Peer):
+    """One that reads requests and writes responses, and may stop either for a while."""
+
+    def __init__(self, origin: Origin, sock: SimSocket, link: Link | None, cursor: Cursor) -> None:
+        super().__init__(origin, sock, link, cursor)
+        self._unread = bytearray()
+        self._deaf = self._mute = False
+
+    @property
+    def room(self) -> int:
+        return RECEIVE_BUFFER - len(self._unread)
+
+    @abc.abstractmethod
+    def _listen(self) -> None:
+        """Read what came in, and go on reading."""
+
+    @abc.abstractmethod
+    def _speak(self) -> None:
+        """Write what waits, and go on writing."""
+
+    def arrived(self, data: bytes) -> None:
+        """Bytes came in; one that has forgotten the connection resets it."""
+        if self.over or self._expired:
+            self.leave()
+            self.link.from_peer_rst()
+            return
+        self._unread += data
+        if not self._deaf:
+            self._listen()
+
+    def _stall(self, fault: Fault) -> None:
+        reads = fault.point is Point.REQUEST
+        if reads:
+            self._deaf = True
+        else:
+            self._mute = True
+        if fault.value is not None:
+            self.kernel.after(fault.value, None, self._listen if reads else self._speak)
