@@ -339,7 +339,10 @@ class TestTheEnd:
         end(client, server)
 
     @pytest.mark.skipif(not can_rekey(), reason="cannot call OpenSSL on CPython's objects here")
-    async def test_our_end_waits_for_new_keys_that_are_being_agreed_on(self) -> None:
+    async def test_our_end_waits_for_new_keys_that_are_being_agreed_on_however_long(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("holdwire.tls.stream._CLOSE_LIMIT", 0.0)  # that is for ``aclose``
         client, server = await pair(Contexts.of(self_signed(), "TLSv1.2"))
         renegotiate(server.engine.object)
         await server.lower.write(server.engine.take())

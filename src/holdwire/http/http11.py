@@ -182,7 +182,11 @@ class Http11Connection(HttpConnection):
             await self._write(b"0\r\n\r\n", request, until_input=True)
 
     async def _write(self, data: bytes, request: Request, *, until_input: bool) -> None:
-        """Write ``data``; cut the upload short if the peer answers early or the write fails."""
+        """Write ``data``; cut the upload short if the peer answers early or the write fails.
+
+        Once TLS has encrypted the last piece an answer is no early one any more, though the kernel may not have all
+        of it: what is with us may still leave, and an upload that may be complete is not repeated.
+        """
         wire = self.wire
         try:
             done = await wire.write(data, request.timeouts.write, until_input=until_input)

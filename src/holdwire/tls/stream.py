@@ -374,12 +374,10 @@ class TLSStream(Wire):
             return
         self._finished = True
         self._keep_input()
-        deadline = deadline_after(_CLOSE_LIMIT)
-        with suppress(DeadlineExceeded):  # then without a close_notify
-            while self.engine.unwrap() is Step.NEED_RECV and not self.engine.eof:
-                await self._outbox.flush(deadline)
-                await self._receive(deadline)
-                self._keep_input()
+        while self.engine.unwrap() is Step.NEED_RECV and not self.engine.eof:
+            await self._outbox.flush(None)
+            await self._receive(None)
+            self._keep_input()
         await self._outbox.flush(None)
         await self.lower.finish()
         self._end_said = True
