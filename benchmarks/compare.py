@@ -29,7 +29,7 @@ from typing import Any, Final
 import anyio
 
 from benchmarks import report, streams
-from benchmarks.peers import Peer, available, versions
+from benchmarks.peers import PEERS, Peer, available, versions
 from benchmarks.servers import LARGE, PIECE_SIZE, PIECES, serving
 from holdwire.testing.certificates import self_signed
 
@@ -272,7 +272,7 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 50, 500])
     parser.add_argument("--rounds", type=int, default=25, help="at most so many")
     parser.add_argument("--minutes", type=float, default=10.0, help="for all loads together, about")
-    parser.add_argument("--peers", nargs="+", help="only these, by name")
+    parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], help="only these, by name")
     parser.add_argument("--load", nargs="+", default=[""], help="only loads whose name has one of these in it")
     parser.add_argument("--quick", action="store_true", help="three rounds on asyncio, fewer requests")
     parser.add_argument("--json", type=Path, help="write the numbers there")
@@ -281,6 +281,8 @@ def main() -> int:
     if options.quick:
         options.loops, options.rounds = options.loops[:1], 3
     results = run(options)
+    if not results["rows"]:
+        sys.exit("nothing was measured: no such load, or none of the clients is installed and can do it")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     if options.docs:

@@ -262,7 +262,7 @@ class Pyqwest(Peer):
 
     async def download(self, url: str) -> int:
         size = 0
-        async with await self._client.stream("GET", url) as response:
+        async with self._client.stream("GET", url) as response:
             async for piece in response.content:
                 size += len(piece)
         return size
