@@ -97,6 +97,16 @@ def test_a_client_that_is_wrong_is_called_wrong_and_the_command_fails(
     assert "failed: holdwire was right in 0 of 1 cases" in told
 
 
+async def test_what_a_server_executes_after_the_client_gave_up_is_counted() -> None:
+    late = "request#2:end half_close; request#2:end stall=0.2; response#2:0 rst"
+    scenario = replace(next(one for one in SCENARIOS if one.name.startswith("half-closes")), connections=(late,))
+
+    result = await demo.play(scenario)
+
+    assert (result.httpx.got, result.httpx.executions) == ("RemoteProtocolError", 1)
+    assert (result.holdwire.got, result.holdwire.executions) == ("RemoteProtocolError", 1)
+
+
 def test_without_a_library_for_certificates_the_demo_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ root, no network and no service. Not responsible for the ways (``testing.scenari
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import textwrap
 import time
@@ -156,6 +157,8 @@ async def _through(scenario: Scenario, transport: Callable[[ssl.SSLContext], htt
         client = httpx.AsyncClient(transport=transport(server.client_context()), timeout=_TIMEOUT)
         async with client:
             got, message, honest = await _requests(scenario, server, client)
+        with contextlib.suppress(TimeoutError):  # it may still execute what the client has given up
+            await server.until(lambda: not server.connections)
         executions = server.ledger.count(scenario.path)
     return Outcome(got, message, executions, right=honest and scenario.allows(executions))
 

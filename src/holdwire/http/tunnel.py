@@ -31,7 +31,7 @@ class Tunnel:
         tls: The context for TLS with an https:// proxy itself; by default the system's authorities.
 
     Raises:
-        ImportError: It speaks SOCKS, and the package socksio is missing (``pip install holdwire[socks]``).
+        ImportError: It speaks SOCKS, and the package socksio is missing (``pip install 'holdwire[socks]'``).
         TypeError: An argument has the wrong type.
         ValueError: The URL names no proxy.
     """

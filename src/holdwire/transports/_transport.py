@@ -42,9 +42,9 @@ class Resilient:
     off. ``heartbeat`` replaces the default schedule of HTTP/2 PINGs by a fixed interval.
 
     Raises:
-        ImportError: ``http2=True`` without the package h2 (``pip install holdwire[http2]``).
+        ImportError: ``http2=True`` without the package h2 (``pip install 'holdwire[http2]'``).
         TypeError, ValueError: An argument is wrong; the message names it and says what to give.
-        ImportError: A SOCKS proxy without the package socksio (``pip install holdwire[socks]``).
+        ImportError: A SOCKS proxy without the package socksio (``pip install 'holdwire[socks]'``).
     """
 
     _family: ClassVar[Family]
