@@ -52,6 +52,7 @@ PICTURES: Final = {
 _REGION: Final = re.compile(r"(<!-- begin ([a-z-]+)(?: [^>]*)?-->\n).*?(<!-- end \2 -->)", re.DOTALL)
 _NEVER: Final = 1 << 29
 _MANY: Final = 5
+_TARGET: Final = {"url", "host", "port"}
 NOTHING: Final = "\N{EN DASH}"
 
 
@@ -85,7 +86,7 @@ def _default(value: object) -> str:
         return "by profile or policy"
     if type(value).__module__.startswith("tenacity"):
         given = ", ".join(f"{name}={_number(part)}" for name, part in vars(value).items())
-        return code(f"{type(value).__name__}({given})")
+        return code(f"{type(value).__name__}({given})" if given else type(value).__name__.lstrip("_"))
     if dataclasses.is_dataclass(value):
         return code(f"{type(value).__name__}()")
     if not value and isinstance(value, frozenset | dict):
@@ -106,7 +107,10 @@ def _of_fields(cls: type[Any]) -> str:
 
 
 def _of_call(owner: str, function: Callable[..., object]) -> str:
-    return settings(owner, {name: one.default for name, one in inspect.signature(function).parameters.items()})
+    """What may be left out, but for what is connected to."""
+    parameters = inspect.signature(function).parameters.items()
+    given = {name: one.default for name, one in parameters if one.default is not one.empty and name not in _TARGET}
+    return settings(owner, _complete(owner, given))
 
 
 def _complete(owner: str, defaults: Mapping[str, object]) -> Mapping[str, object]:

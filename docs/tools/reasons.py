@@ -123,6 +123,7 @@ SETTINGS: Final[dict[str, dict[str, str]]] = {
         "meter_provider": "The same for metrics.",
         "failure_spans": 'Failures hang below the request. `"root+link"` gives them a sampling decision of their own.',
         "setup_parent": "The request that caused a connection pays for it, so it shows there.",
+        "emit_client_spans": "OpenTelemetry's instrumentation of httpx makes them. True is for programs without it.",
         "peer_hash_key": "Addresses are readable. With a key they are hashes.",
     },
     "set_testing": {

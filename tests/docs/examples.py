@@ -1,17 +1,14 @@
 """The examples of a page: its Python blocks in order, in one namespace, against local servers, and what they print.
 
 A block may be preceded by ``<!-- skip: why -->``. A ``text`` block behind ``<!-- output -->`` is what the block before
-prints; there ``...`` stands for anything. ``await`` at the top is understood as in ``python -m asyncio``. Host names of
-examples are replaced by local ports. Not responsible for shell lines.
+prints; there ``...`` stands for anything. Host names of examples are replaced by local ports. Not responsible for shell
+lines.
 """
 
 from __future__ import annotations
 
-import ast
-import asyncio
 import contextlib
 import doctest
-import inspect
 import io
 import re
 import subprocess
@@ -69,16 +66,13 @@ def run(page: Path, replaced: Mapping[str, str], names: dict[str, Any]) -> None:
     Raises:
         AssertionError: A block printed something else than the page says.
     """
-    with asyncio.Runner() as runner:
-        for block in blocks_of(page):
-            if block.skip is None:
-                printed = io.StringIO()
-                with contextlib.redirect_stdout(printed):
-                    code = _replace("\n" * block.line + block.code, replaced)
-                    result: Any = eval(compile(code, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
-                    if inspect.iscoroutine(result):  # it awaits
-                        runner.run(result)
-                _compare(page, block, printed.getvalue())
+    for block in blocks_of(page):
+        if block.skip is None:
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                code = _replace("\n" * block.line + block.code, replaced)
+                exec(compile(code, str(page), "exec"), names)
+            _compare(page, block, printed.getvalue())
 
 
 def run_program(page: Path, replaced: Mapping[str, str]) -> None:
