@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -12,15 +13,16 @@ import anyio.lowlevel
 import pytest
 import trio
 
+from holdwire.net.resolve import Address
 from holdwire.net.runtime import Runtime, current
 from holdwire.net.stream import SocketStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from holdwire.net.wire import Wire
 
-__all__ = ["clean_runtime", "end_in_fork", "listener", "reset", "stream_pair", "tcp_pair", "until_blocked"]
+__all__ = ["clean_runtime", "end_in_fork", "listener", "reset", "stream_pair", "tcp_pair", "until_blocked", "unwilling"]
 
 
 _TURNS = 20
@@ -119,3 +121,16 @@ def stream_pair(clean_runtime: Runtime) -> Iterator[Callable[..., tuple[SocketSt
     for stream, peer in made:
         stream.abort()
         peer.close()
+
+
+@contextlib.contextmanager
+def unwilling(host: str, *, deaf: bool) -> Generator[Address]:
+    """Where no connect comes about: it is refused, or not answered because the backlog is full."""
+    with socket.socket() as sock, socket.socket() as first, socket.socket() as second:
+        sock.bind((host, 0))
+        if deaf:
+            sock.listen(0)
+            for one in (first, second):
+                one.settimeout(0)
+                one.connect_ex(sock.getsockname())
+        yield Address(socket.AF_INET, *sock.getsockname())

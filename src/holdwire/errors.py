@@ -15,7 +15,7 @@ from .policy.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .events import ConnectionSetUp, SetupStep
+    from .events import ConnectionSetUp
     from .policy.fate import Fate
     from .policy.phase import Delivery
     from .policy.retry import Verdict
@@ -50,10 +50,8 @@ class HoldwireError(Exception):
     attempts: int = 0
     verdict: Verdict | None = None
     earlier: tuple[Failure, ...] = ()
-    steps: tuple[SetupStep, ...] = ()
-    """What was tried while no connection came about."""
     setup: ConnectionSetUp | None = None
-    """The same, as the event that is told once it is decided whether an attempt follows."""
+    """What was tried while no connection came about: told once it is decided whether an attempt follows."""
 
     def __init__(self, message: str = "", *, failure: Failure | None = None) -> None:
         super().__init__(message or (str(failure) if failure is not None else ""))

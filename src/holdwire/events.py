@@ -43,6 +43,7 @@ __all__ = [
     "register_stats",
     "snapshot",
     "stats_sources",
+    "tell_given_up",
     "tell_setup",
 ]
 
@@ -317,6 +318,13 @@ def tell_setup(setup: ConnectionSetUp, notify: Observers, *, attempt: int = 1, f
                     step=step,
                 )
             )
+
+
+def tell_given_up(setup: ConnectionSetUp, notify: Observers, *, attempt: int = 1) -> None:
+    """Tell of a set-up that was cancelled, if anything had failed by then: an errno is handed out once."""
+    failures = [step.failure for step in setup.steps if step.failure is not None and not step.quiet]
+    if failures:
+        tell_setup(replace(setup, failure=failures[-1]), notify, attempt=attempt)
 
 
 class SnapshotSource(Protocol):

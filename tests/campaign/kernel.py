@@ -128,7 +128,6 @@ class SimSocket:
         self._wiretap = Wiretap(self._begins, self._given_up)
         self.told: list[str] = []
         """Errors and early ends that were handed out to the program before it closed, in order."""
-        self.told_at = 0.0
 
     @property
     def busy(self) -> bool:
@@ -446,7 +445,6 @@ class SimSocket:
     def _tell(self, what: str) -> None:
         if not self.shut and (self._calling is not Point.CALL_SEND or self.busy):  # a goodbye may fail unheard
             self.told.append(what)
-            self.told_at = self.kernel.clock.now
 
     def _hand_out(self) -> OSError:
         number, self.error = self.error, 0

@@ -415,10 +415,6 @@ class Player:
             if sock.told and sock.port not in ports and sock.connected:
                 fates = [self.fates[one.name] for one in sock.tries if one.waits]
                 given_up = bool(fates) and all(fate.given_up for fate in fates)
-                if not sock.tries:  # it failed in its handshake, for a request that then gave up on the next one
-                    given_up = any(
-                        fate.given_up and fate.began <= sock.told_at <= fate.ended for fate in self.fates.values()
-                    )
                 missing += not given_up
         if missing > deaths and self.history.close_at is None:
             self.violated("record", f"{missing} connections failed unrecorded, {deaths} are told of together")

@@ -7,9 +7,10 @@ import socket
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from anyio.abc import ByteStream, SocketAttribute
@@ -19,9 +20,10 @@ from anyio.streams.tls import TLSAttribute
 
 import holdwire
 from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded
+from holdwire.net.dial import substitute_sockets
 from holdwire.net.keepalive import effective
 from holdwire.sessions.target import Target
-from tests.net_helpers import reset
+from tests.net_helpers import reset, unwilling
 from tests.ports import free_port
 from tests.seen import Seen
 from tests.sessions.peers import echo, serve, silent
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import trustme
+
+    from holdwire.net.resolve import Address
 
 
 pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
@@ -156,6 +160,30 @@ async def test_cancelling_the_connect_leaves_nothing(listener: socket.socket) ->
     with anyio.move_on_after(0.05) as scope:
         await holdwire.connect(f"tls://127.0.0.1:{port}")
     assert scope.cancelled_caught
+
+
+async def test_what_failed_before_the_connect_was_cancelled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(*_: object, **__: object) -> list[Address]:
+        await anyio.lowlevel.checkpoint()
+        return [refuses, deaf]
+
+    class Told(socket.socket):
+        def connect_ex(self, address: Any, /) -> int:
+            if address[0] == "127.0.0.3":
+                scope.cancel()
+            return super().connect_ex(address)
+
+    monkeypatch.setattr("holdwire.net.dial.resolve", resolve)
+    seen = Seen()
+    with (
+        unwilling("127.0.0.2", deaf=False) as refuses,
+        unwilling("127.0.0.3", deaf=True) as deaf,
+        substitute_sockets(Told),
+        anyio.CancelScope() as scope,
+    ):
+        await holdwire.connect("tcp://service.test:9", observers=[seen])
+    assert scope.cancelled_caught
+    assert [failure.errno_name for failure in seen.failures] == ["ECONNREFUSED"]
 
 
 async def test_the_end_of_the_peer_is_an_end_of_stream_and_told_once() -> None:

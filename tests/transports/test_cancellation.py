@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import socket
 import ssl
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
@@ -20,9 +19,13 @@ import pytest
 import tenacity
 
 import holdwire
+from holdwire.events import ConnectionSetUp
+from holdwire.net.dial import substitute_sockets
 from holdwire.net.resolve import Address
 from holdwire.testing import Answer, ChaosServer, Framing
 from tests.conftest import open_sockets, running_tasks
+from tests.net_helpers import unwilling
+from tests.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -256,19 +259,6 @@ async def test_cancelled_while_it_waits_for_a_closed_port(server: ChaosServer, w
     assert await cancel_everywhere(server, plain_get, ways, prepare=prepare) >= 2
 
 
-@contextmanager
-def unwilling(host: str, *, deaf: bool) -> Generator[Address]:
-    """Where no connect comes about: it is refused, or not answered because the backlog is full."""
-    with socket.socket() as sock, socket.socket() as first, socket.socket() as second:
-        sock.bind((host, 0))
-        if deaf:
-            sock.listen(0)
-            for one in (first, second):
-                one.settimeout(0)
-                one.connect_ex(sock.getsockname())
-        yield Address(socket.AF_INET, *sock.getsockname())
-
-
 @pytest.mark.parametrize("others", ["refuse", "are silent"])
 async def test_cancelled_while_several_addresses_are_tried(
     server: ChaosServer, others: str, ways: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -284,6 +274,28 @@ async def test_cancelled_while_several_addresses_are_tried(
     base = server.url.replace("127.0.0.1", "localhost")
     with unwilling("127.0.0.2", deaf=deaf) as first, unwilling("127.0.0.3", deaf=deaf) as second:
         assert await cancel_everywhere(server, plain_get, ways, base=base) >= (3 if deaf else 2)
+
+
+async def test_what_failed_before_the_request_was_cancelled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(*_: object, **__: object) -> list[Address]:
+        await anyio.lowlevel.checkpoint()
+        return [refuses, silent]
+
+    class Told(socket.socket):
+        def connect_ex(self, address: Any, /) -> int:
+            if address[0] == "127.0.0.3":
+                group.cancel_scope.cancel()
+            return super().connect_ex(address)
+
+    monkeypatch.setattr("holdwire.net.dial.resolve", resolve)
+    seen = Seen()
+    with unwilling("127.0.0.2", deaf=False) as refuses, unwilling("127.0.0.3", deaf=True) as silent:
+        transport = holdwire.ResilientTransport(observers=[seen])
+        async with httpx.AsyncClient(transport=transport) as client, anyio.create_task_group() as group:
+            with substitute_sockets(Told):
+                await client.get("http://localhost/")
+    assert [failure.errno_name for failure in seen.failures] == ["ECONNREFUSED"]
+    assert [event.final for event in seen.of(ConnectionSetUp)] == [False]
 
 
 async def test_a_place_that_becomes_free_as_its_waiter_is_cancelled_goes_to_the_next_one(

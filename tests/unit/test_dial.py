@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from holdwire.net.dial import Dialled
+    from holdwire.events import SetupStep
 
 __all__ = ["clean_runtime", "listener"]
 
@@ -82,16 +82,17 @@ def failing_connects(*numbers: int) -> Generator[list[str]]:
         yield asked
 
 
-async def connected(host: str, port: int, **options: Any) -> Dialled:
-    """Dial and close again; the descriptor can be looked at before."""
+async def connected(host: str, port: int, **options: Any) -> list[SetupStep]:
+    """Dial and close again; what was tried."""
     options.setdefault("keepalive", None)
-    dialled = await dial(host, port, **options)
+    steps: list[SetupStep] = []
+    dialled = await dial(host, port, steps=steps, **options)
     dialled.stream.close()
-    return dialled
+    return steps
 
 
-def tried(dialled: Dialled | ConnectFailed | DeadlineExceeded) -> list[str | None]:
-    return [step.peer for step in dialled.steps if step.phase is Phase.CONNECT]
+def tried(steps: list[SetupStep]) -> list[str | None]:
+    return [step.peer for step in steps if step.phase is Phase.CONNECT]
 
 
 async def test_an_address_needs_no_resolver_and_no_thread(
@@ -99,10 +100,9 @@ async def test_an_address_needs_no_resolver_and_no_thread(
 ) -> None:
     monkeypatch.setattr(anyio, "getaddrinfo", None)
     before = threading.active_count()
-    dialled = await connected(*listener.getsockname(), memory=AddressMemory())
+    steps = await connected(*listener.getsockname(), memory=AddressMemory())
     assert threading.active_count() == before
-    assert [(step.phase, step.peer, step.failure) for step in dialled.steps] == [(Phase.CONNECT, "127.0.0.1", None)]
-    assert not dialled.address_left
+    assert [(step.phase, step.peer, step.failure) for step in steps] == [(Phase.CONNECT, "127.0.0.1", None)]
 
 
 async def test_a_name_is_asked_for_again_each_time(monkeypatch: pytest.MonkeyPatch, listener: socket.socket) -> None:
@@ -111,8 +111,8 @@ async def test_a_name_is_asked_for_again_each_time(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConnectFailed):
         await connected("service.test", port)
     monkeypatch.setattr(anyio, "getaddrinfo", answering("127.0.0.1"))  # the service has moved
-    dialled = await connected("service.test", port)
-    assert [step.phase for step in dialled.steps] == [Phase.DNS, Phase.CONNECT]
+    steps = await connected("service.test", port)
+    assert [step.phase for step in steps] == [Phase.DNS, Phase.CONNECT]
 
 
 @pytest.mark.usefixtures("ages")
@@ -121,10 +121,9 @@ async def test_the_next_address_follows_at_once_where_one_refuses(
 ) -> None:
     monkeypatch.setattr(anyio, "getaddrinfo", answering("::1", "127.0.0.9", "127.0.0.1"))
     began = time.monotonic()
-    dialled = await connected("service.test", listener.getsockname()[1])
+    steps = (await connected("service.test", listener.getsockname()[1]))[1:]
     assert time.monotonic() - began < AGES
-    steps = [step for step in dialled.steps if step.phase is Phase.CONNECT]
-    assert [step.peer for step in steps] == ["::1", "127.0.0.9", "127.0.0.1"]
+    assert tried(steps) == ["::1", "127.0.0.9", "127.0.0.1"]
     assert [step.failure and step.failure.errno_name for step in steps] == ["ECONNREFUSED", "ECONNREFUSED", None]
     assert not any(step.quiet for step in steps), "what refuses is there, so it counts"
 
@@ -134,8 +133,7 @@ async def test_a_host_without_ipv6_is_no_failure_where_ipv4_works(
 ) -> None:
     monkeypatch.setattr(anyio, "getaddrinfo", answering("2001:db8::1", "127.0.0.1"))
     with failing_connects(errno.ENETUNREACH):
-        dialled = await connected("service.test", listener.getsockname()[1])
-    _, first, second = dialled.steps
+        _, first, second = await connected("service.test", listener.getsockname()[1])
     assert first.failure is not None
     assert (first.failure.errno_name, first.quiet) == ("ENETUNREACH", True)
     assert second.failure is None
@@ -143,14 +141,15 @@ async def test_a_host_without_ipv6_is_no_failure_where_ipv4_works(
 
 async def test_where_no_address_works_the_missing_family_is_not_what_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anyio, "getaddrinfo", answering("2001:db8::1", "127.0.0.8", "127.0.0.9"))
+    steps: list[SetupStep] = []
     with failing_connects(errno.ENETUNREACH), pytest.raises(ConnectFailed) as caught:
-        await dial("service.test", 9, keepalive=None)
+        await dial("service.test", 9, keepalive=None, steps=steps)
     error = caught.value
     assert [failure.peer for failure in error.failures] == ["2001:db8::1", "127.0.0.8", "127.0.0.9"]
     assert error.failure is list(error.failures)[1]
     assert "ECONNREFUSED" in str(error)
     assert "2001:db8::1 ENETUNREACH, 127.0.0.9 ECONNREFUSED" in str(error)
-    assert sum(step.failure is not None for step in error.steps) == 3, "one failure for each address"
+    assert sum(step.failure is not None for step in steps) == 3, "one failure for each address"
 
 
 @pytest.mark.usefixtures("slow_addresses")
@@ -159,9 +158,8 @@ async def test_a_slow_address_does_not_hold_up_the_next_one(
 ) -> None:
     monkeypatch.setattr(anyio, "getaddrinfo", answering("127.1.0.1", "127.0.0.1"))
     began = time.monotonic()
-    dialled = await connected("service.test", listener.getsockname()[1])
+    _, loser, _ = await connected("service.test", listener.getsockname()[1])
     assert STAGGER - EARLY <= time.monotonic() - began < AGES
-    loser = dialled.steps[1]
     assert (loser.peer, loser.failure, loser.note) == ("127.1.0.1", None, "another address was faster")
 
 
@@ -173,9 +171,9 @@ async def test_an_address_that_refuses_while_another_is_slow_lets_the_next_one_s
     monkeypatch.setattr("holdwire.net.dial.STAGGER", stagger)
     monkeypatch.setattr(anyio, "getaddrinfo", answering("127.1.0.1", "127.0.0.9", "127.0.0.1"))
     began = time.monotonic()
-    dialled = await connected("service.test", listener.getsockname()[1])
+    steps = await connected("service.test", listener.getsockname()[1])
     assert stagger - EARLY <= time.monotonic() - began < 2 * stagger - EARLY
-    assert tried(dialled) == ["127.1.0.1", "127.0.0.9", "127.0.0.1"]
+    assert tried(steps) == ["127.1.0.1", "127.0.0.9", "127.0.0.1"]
 
 
 @pytest.mark.usefixtures("slow_addresses")
@@ -188,9 +186,11 @@ async def test_an_address_that_lost_by_silence_is_tried_last_afterwards(
     await connected("service.test", port, memory=memory)
     monkeypatch.setattr("holdwire.net.dial.STAGGER", AGES)
     began = time.monotonic()
-    dialled = await connected("service.test", port, memory=memory)
+    steps: list[SetupStep] = []
+    dialled = await dial("service.test", port, keepalive=None, memory=memory, steps=steps)
+    dialled.stream.close()
     assert time.monotonic() - began < AGES
-    assert tried(dialled) == ["127.0.0.1"]
+    assert tried(steps) == ["127.0.0.1"]
     assert dialled.address_left
 
 
@@ -203,9 +203,10 @@ async def test_an_address_that_refused_is_tried_last_afterwards(
     assert tried(await connected("service.test", port, memory=memory)) == ["127.0.0.8", "127.0.0.9", "127.0.0.1"]
     assert tried(await connected("service.test", port, memory=memory)) == ["127.0.0.1"]
     listener.close()
-    with pytest.raises(ConnectFailed) as caught:
-        await connected("service.test", port, memory=memory)
-    assert tried(caught.value) == ["127.0.0.1", "127.0.0.8", "127.0.0.9"], "the failures that are oldest come next"
+    steps: list[SetupStep] = []
+    with pytest.raises(ConnectFailed):
+        await dial("service.test", port, keepalive=None, memory=memory, steps=steps)
+    assert tried(steps) == ["127.0.0.1", "127.0.0.8", "127.0.0.9"], "the failures that are oldest come next"
 
 
 @pytest.mark.usefixtures("slow_addresses")
@@ -214,19 +215,19 @@ async def test_a_time_limit_ends_all_attempts_and_is_recorded_once(monkeypatch: 
     monkeypatch.setattr("holdwire.net.dial.STAGGER", stagger)
     monkeypatch.setattr(anyio, "getaddrinfo", answering("127.1.0.1", "127.1.0.2", "127.1.0.3"))
     memory = AddressMemory()
+    steps: list[SetupStep] = []
     with pytest.raises(DeadlineExceeded) as caught:
-        await dial("service.test", 9, keepalive=None, timeout=1.5 * stagger, memory=memory)
+        await dial("service.test", 9, keepalive=None, timeout=1.5 * stagger, memory=memory, steps=steps)
     error = caught.value
     assert error.limit == "connect"
-    assert tried(error) == ["127.1.0.1", "127.1.0.2"]
-    failures = [step.failure for step in error.steps if step.failure is not None]
+    assert tried(steps) == ["127.1.0.1", "127.1.0.2"]
+    failures = [step.failure for step in steps if step.failure is not None]
     assert failures == [error.failure]
     assert failures[0].peer == "127.1.0.2"
-    with pytest.raises(DeadlineExceeded) as caught:
-        await dial("service.test", 9, keepalive=None, timeout=0.3, memory=memory)
-    assert tried(caught.value) == ["127.1.0.2"], (
-        "what was silent for long is tried last, what hardly had a chance is not"
-    )
+    steps.clear()
+    with pytest.raises(DeadlineExceeded):
+        await dial("service.test", 9, keepalive=None, timeout=0.3, memory=memory, steps=steps)
+    assert tried(steps) == ["127.1.0.2"], "what was silent for long is tried last, what hardly had a chance is not"
 
 
 @pytest.mark.usefixtures("slow_addresses")
@@ -242,25 +243,30 @@ async def test_a_resolver_that_takes_too_long_is_a_connect_time_out(monkeypatch:
         await anyio.sleep_forever()
 
     monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+    steps: list[SetupStep] = []
     with pytest.raises(DeadlineExceeded) as caught:
-        await dial("service.test", 9, keepalive=None, timeout=0.01)
+        await dial("service.test", 9, keepalive=None, timeout=0.01, steps=steps)
     assert caught.value.limit == "connect"
     assert caught.value.failure is not None
     assert caught.value.failure.phase is Phase.DNS
-    assert [step.phase for step in caught.value.steps] == [Phase.DNS]
+    assert [step.phase for step in steps] == [Phase.DNS]
 
 
 @pytest.mark.usefixtures("slow_addresses")
 @pytest.mark.parametrize("after", [0.0, 1.5 * STAGGER], ids=["waiting for the first", "several at once"])
-async def test_a_caller_that_is_cancelled_leaves_no_socket_behind(
+async def test_a_caller_that_is_cancelled_leaves_no_socket_behind_and_what_failed_is_told(
     monkeypatch: pytest.MonkeyPatch, after: float
 ) -> None:
-    monkeypatch.setattr(anyio, "getaddrinfo", answering("127.1.0.1", "127.1.0.2"))
+    monkeypatch.setattr(anyio, "getaddrinfo", answering("127.0.0.9", "127.1.0.1", "127.1.0.2"))
+    steps: list[SetupStep] = []
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(dial, "service.test", 9, keepalive=None))
+        group.start_soon(partial(dial, "service.test", 9, keepalive=None, steps=steps))
         await anyio.sleep(after or 0.02)
         group.cancel_scope.cancel()
     # the fixture no_leaks looks for sockets and tasks
+    refused = steps[1].failure
+    assert refused is not None, "what had failed by then is told"
+    assert refused.errno_name == "ECONNREFUSED"
 
 
 async def test_a_host_that_has_run_out_of_descriptors_stops_trying(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,12 +331,13 @@ async def test_a_local_address_that_cannot_be_looked_up_is_not_taken_for_the_pee
         raise socket.gaierror(code, "told by the resolver")
 
     monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+    steps: list[SetupStep] = []
     with pytest.raises(ConnectFailed, match=r"local_address='eth-0\.test'") as caught:
-        await dial(*listener.getsockname(), keepalive=None, local_address="eth-0.test")
+        await dial(*listener.getsockname(), keepalive=None, local_address="eth-0.test", steps=steps)
     assert says in str(caught.value)
     assert caught.value.failure is not None
     assert caught.value.failure.category is category
-    assert [step.failure for step in caught.value.steps] == [caught.value.failure]
+    assert [step.failure for step in steps] == [caught.value.failure]
 
 
 async def test_a_local_address_may_be_a_name(monkeypatch: pytest.MonkeyPatch, listener: socket.socket) -> None:
@@ -408,12 +415,13 @@ async def test_a_unix_socket_is_connected_to_and_the_users_options_are_set(tmp_p
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
-        dialled = await dial_unix(path, socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)])
+        steps: list[SetupStep] = []
+        dialled = await dial_unix(path, socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)], steps=steps)
         raw = dialled.stream._sock
         assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 8192
         assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * 8192
         dialled.stream.close()
-    assert tried(dialled) == [path]
+    assert tried(steps) == [path]
 
 
 async def test_a_unix_socket_that_is_not_there_or_that_nobody_serves_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """``Connector``: opens a connection for an attempt: dial, proxy, TLS, and the HTTP version that comes out of it.
 
 The whole of it happens within the attempt's connect time-out. What was tried is told as one ``ConnectionSetUp``; when
-no connection came about it travels on the exception, because whether an attempt follows is not decided here.
+no connection came about it travels on the exception, because whether an attempt follows is not decided here. Nothing
+follows a cancellation: what had failed by then is told at once.
 Not responsible for retries, for the pool, or for what a proxy is asked (``proxy``).
 """
 
@@ -12,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectFailed, DeadlineExceeded, HoldwireError, UnsupportedProtocol
-from ..events import ConnectionSetUp, SetupStep, tell_setup
+from ..events import ConnectionSetUp, SetupStep, tell_given_up, tell_setup
 from ..net.dial import dial, dial_unix
 from ..policy.phase import Phase
 from ..tls.stream import TLSStream
@@ -134,6 +135,9 @@ class Connector:
         except HoldwireError as exc:
             exc.setup = self._told(request, steps, began, failure=exc)
             raise
+        except BaseException:
+            tell_given_up(self._told(request, steps, began), self._notify, attempt=attempt.number)
+            raise
         connection = self._connection(wire, origin)
         tell_setup(self._told(request, steps, began, connection=connection), self._notify)
         return connection
@@ -156,7 +160,6 @@ class Connector:
         origin = request.origin
         proxy = self._proxy
         dialled = await self._dial(request, deadline, steps)
-        steps.extend(dialled.steps)
         wire: Wire = dialled.stream
         if proxy is not None:
             wire = await self._pass_proxy(proxy, wire, request, deadline, steps, resume=resume)
@@ -279,6 +282,7 @@ class Connector:
                         port=origin.port,
                         socket_options=self._socket_options,
                         timeout=_left(deadline),
+                        steps=steps,
                     )
                 else:
                     target = self._proxy or origin
@@ -292,11 +296,9 @@ class Connector:
                         via=None if self._proxy is None else self._proxy.name,
                         memory=self._memory,
                         origin=(origin.host, origin.port),
+                        steps=steps,
                     )
                 step.result = dialled.stream
-        except (ConnectFailed, DeadlineExceeded) as exc:
-            steps.extend(exc.steps)
-            raise
         except BaseException:  # out of the trace hook: nobody else knows of the stream
             if dialled is not None:
                 dialled.stream.abort()

@@ -6,8 +6,8 @@ Nothing costs a task until two connects must run at once: the first is waited fo
 it fails at once (``::1`` refused, then 127.0.0.1) the second one follows there too.
 
 Invariants: each address that was tried is one ``SetupStep``, with at most one ``Failure`` made from the one errno that
-the kernel hands out; whatever ends ``dial``, every socket that is not the winner's is closed; keepalive and
-TCP_USER_TIMEOUT are set before ``connect``, so that they bound it.
+the kernel hands out; whatever ends ``dial``, a cancellation included, the steps are told and every socket that is not
+the winner's is closed; keepalive and TCP_USER_TIMEOUT are set before ``connect``, so that they bound it.
 Not responsible for proxies, TLS, or trying again.
 """
 
@@ -64,13 +64,9 @@ def substitute_sockets(factory: SocketFactory) -> Generator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialled:
-    """What ``dial`` made: a connected stream, and what was tried until it stood.
-
-    ``address_left`` tells whether the host has an address that was not tried.
-    """
+    """What ``dial`` made: a connected stream, and whether the host has an address that was not tried."""
 
     stream: SocketStream
-    steps: tuple[SetupStep, ...] = ()
     address_left: bool = False
 
 
@@ -85,6 +81,7 @@ async def dial(
     via: str | None = None,
     memory: AddressMemory | None = None,
     origin: tuple[str, int] | None = None,
+    steps: list[SetupStep] | None = None,
 ) -> Dialled:
     """Connect to ``host``, a name or an IP literal.
 
@@ -98,6 +95,7 @@ async def dial(
         via: The proxy, as ``host:port``, for records.
         memory: Addresses that failed of late; failures and successes are noted in it.
         origin: The logical host and port for records and messages, if not ``host`` and ``port``.
+        steps: Where what was tried is added, whatever comes of it.
 
     Raises:
         ConnectFailed: No address could be connected to; ``failures`` has one record for each.
@@ -114,7 +112,11 @@ async def dial(
         timeout=timeout,
         memory=memory,
     )
-    return await job.run()
+    try:
+        return await job.run()
+    finally:
+        if steps is not None:
+            steps.extend(job.steps())
 
 
 async def dial_unix(
@@ -124,6 +126,7 @@ async def dial_unix(
     port: int = 0,
     socket_options: Sequence[SocketOption] = (),
     timeout: float | None = None,  # noqa: ARG001 - connecting to a Unix socket never waits
+    steps: list[SetupStep] | None = None,
 ) -> Dialled:
     """Connect to the Unix socket at ``path``; a leading null character means Linux's abstract names.
 
@@ -133,6 +136,7 @@ async def dial_unix(
         port: The logical port.
         socket_options: As httpx's.
         timeout: As that of ``dial``.
+        steps: As those of ``dial``.
 
     Raises:
         ConnectFailed: Nobody listens there, or the listener's backlog is full (EAGAIN).
@@ -142,10 +146,12 @@ async def dial_unix(
     try:
         attempt.begin(socket_factory, path, user_options=socket_options)
         if attempt.failure is not None:
-            raise _failed([attempt.failure], [attempt.step()])
-        return Dialled(stream=attempt.hand_over(), steps=(attempt.step(),))
+            raise _failed([attempt.failure])
+        return Dialled(stream=attempt.hand_over())
     finally:
         attempt.close()
+        if steps is not None:
+            steps.append(attempt.step())
 
 
 class _Dial:
@@ -208,7 +214,7 @@ class _Dial:
                     connected=False,
                     detail="the host has no address of the family of local_address",
                 )
-                raise _failed([failure], self._steps())
+                raise _failed([failure])
         if self._memory is not None and len(found) > 1:
             found = self._memory.order(found, time.monotonic())
         return found
@@ -226,11 +232,11 @@ class _Dial:
         except NameNotResolved as exc:
             failure = self._not_ours(exc.failure) if ours else exc.failure
             self._looked_up(began, failure)
-            raise _failed([failure], self._steps()) from exc.__cause__
+            raise _failed([failure]) from exc.__cause__
         if not found:
             failure = self._timed_out(Phase.DNS, self._facts())
             self._looked_up(began, failure)
-            raise self._too_late(failure)
+            raise DeadlineExceeded(limit="connect", failure=failure)
         self._looked_up(began, None)
         return interleave(found)
 
@@ -341,11 +347,12 @@ class _Dial:
         winner = self._winner
         if winner is None:
             failures = [attempt.failure for attempt in self._attempts if attempt.failure is not None]
-            raise _failed(failures, self._steps())
+            raise _failed(failures)
         self._give_up("another address was faster")
-        return Dialled(stream=winner.hand_over(), steps=self._steps(), address_left=bool(self._queue))
+        return Dialled(stream=winner.hand_over(), address_left=bool(self._queue))
 
-    def _steps(self) -> tuple[SetupStep, ...]:
+    def steps(self) -> tuple[SetupStep, ...]:
+        """What was tried."""
         other_family = self._winner is not None and self._winner.family == socket.AF_INET
         attempts = [
             attempt.step(quiet=other_family and attempt.instant and _is_missing_family(attempt.failure))
@@ -363,7 +370,7 @@ class _Dial:
         failure = self._timed_out(Phase.CONNECT, facts)
         if under_way:
             under_way[-1].failure = failure
-        return self._too_late(failure)
+        return DeadlineExceeded(limit="connect", failure=failure)
 
     def _give_up(self, note: str) -> list[Attempt]:
         """The attempts that are still under way, noted; what has been silent for long is to be tried last."""
@@ -379,11 +386,6 @@ class _Dial:
         return diagnosis.local(
             Kind.LOCAL_TIMEOUT, phase=phase, facts=facts, detail=f"time limit of {round(self._timeout or 0.0, 3)} s"
         )
-
-    def _too_late(self, failure: Failure) -> DeadlineExceeded:
-        error = DeadlineExceeded(limit="connect", failure=failure)
-        error.steps = self._steps()
-        return error
 
     def _facts(self) -> diagnosis.Facts:
         host, port = self._origin
@@ -407,13 +409,11 @@ def _is_missing_family(failure: Failure | None) -> bool:
     )
 
 
-def _failed(failures: Sequence[Failure], steps: Sequence[SetupStep]) -> ConnectFailed:
+def _failed(failures: Sequence[Failure]) -> ConnectFailed:
     """The exception for a set of addresses of which none worked."""
     counts = next((failure for failure in failures if not _is_missing_family(failure)), failures[0])
     message = str(counts)
     if len(failures) > 1:
         others = ", ".join(f"{failure.peer} {failure.errno_name}" for failure in failures if failure is not counts)
         message += f" Tried besides: {others}."
-    error = ConnectFailed(message, failure=counts, failures=tuple(failures))
-    error.steps = tuple(steps)
-    return error
+    return ConnectFailed(message, failure=counts, failures=tuple(failures))

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from ..errors import ConnectFailed, DeadlineExceeded, HoldwireError
-from ..events import ConnectionSetUp, Observers, SetupStep, tell_setup
+from ..events import ConnectionSetUp, Observers, SetupStep, tell_given_up, tell_setup
 from ..net.dial import AddressMemory, dial, dial_unix
 from ..policy.checks import check_flag, check_type
 from ..policy.phase import Phase
@@ -153,6 +153,9 @@ class Opener:
                 before, better = exc.failure, self.memory.not_connected(exc.failure)
                 exc.retell(lambda one: better if one is before else one)
             raise
+        except BaseException:
+            tell_given_up(self._told(began, steps, context), self.notify)
+            raise
         tell_setup(self._told(began, steps, context, connection_id=wire.id), self.notify)
         return wire
 
@@ -160,14 +163,10 @@ class Opener:
         self, deadline: float | None, steps: list[SetupStep], timeout: float | None, *, resume: bool
     ) -> SocketStream | TLSStream:
         try:
-            dialled = await self._dial(deadline)
-        except HoldwireError as exc:
-            steps.extend(exc.steps)
-            if isinstance(exc, DeadlineExceeded):
-                message = f"no connection to {self.target} within {timeout} s: {exc}"
-                raise DeadlineExceeded(message, limit="connect", failure=exc.failure) from exc
-            raise
-        steps.extend(dialled.steps)
+            dialled = await self._dial(deadline, steps)
+        except DeadlineExceeded as exc:
+            message = f"no connection to {self.target} within {timeout} s: {exc}"
+            raise DeadlineExceeded(message, limit="connect", failure=exc.failure) from exc
         wire: SocketStream | TLSStream = dialled.stream
         if self._proxy is not None:
             wire = await self._pass(self._proxy, wire, deadline, steps, resume=resume)
@@ -176,10 +175,10 @@ class Opener:
             wire = await self._secure(wire, self._context, self._name, phase, deadline, steps, resume=resume)
         return wire
 
-    async def _dial(self, deadline: float | None) -> Dialled:
+    async def _dial(self, deadline: float | None, steps: list[SetupStep]) -> Dialled:
         target, proxy = self.target, self._proxy
         if target.path is not None:
-            return await dial_unix(target.path, host=target.host, socket_options=self._socket_options)
+            return await dial_unix(target.path, host=target.host, socket_options=self._socket_options, steps=steps)
         return await dial(
             target.host if proxy is None else proxy.host,
             target.port if proxy is None else proxy.port,
@@ -190,6 +189,7 @@ class Opener:
             memory=self._memory,
             via=None if proxy is None else proxy.name,
             origin=(target.host, target.port),
+            steps=steps,
         )
 
     async def _pass(
