@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -31,8 +32,9 @@ def server() -> Iterator[ChaosServer]:
 @contextmanager
 def chaos(*arguments: str) -> Generator[tuple[int, subprocess.Popen[str], IO[str]]]:
     """The port of a running command, the process, and what it prints."""
-    command = [sys.executable, "-u", "-m", "holdwire", "chaos", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    command = [sys.executable, "-m", "holdwire", "chaos", *arguments]
+    env = {**os.environ, "PYTHONUNBUFFERED": ""}  # as it is for users
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
         assert process.stdout is not None
         try:
             first = process.stdout.readline()
@@ -90,7 +92,12 @@ def test_it_ends_the_clients_tls_with_a_certificate_that_it_writes_down(server: 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--to", "nowhere"], "is no address"),
+        (["--to", "nowhere"], "--to 'nowhere' is no address: write HOST:PORT"),
+        (
+            ["--to", "a:1", "--listen", "70000"],
+            "--listen '70000' is no address: write [HOST:]PORT",
+        ),
+        (["--to", "a:1", "--listen", "192.0.2.77:80"], "cannot listen on 192.0.2.77:80: Cannot assign"),
         (["--to", "a:1", "--script", "request:0 explode"], "explode"),
         (["--to", "a:1", "--script", "handshake rst"], "needs a proxy that ends TLS"),
         (["--to", "a:1", "--script", "send()#1 short"], "has no point send()"),
@@ -109,7 +116,8 @@ def test_what_cannot_be_done_is_said(arguments: list[str], reason: str, capsys: 
 def test_a_port_that_is_taken_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["chaos", "--to", "a:1", "--listen", str(taken.getsockname()[1])]) == 2
-    assert "in use" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}: Address already in use" in told
 
 
 def test_it_ends_when_its_time_is_over(server: ChaosServer, capsys: pytest.CaptureFixture[str]) -> None:

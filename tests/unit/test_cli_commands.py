@@ -158,6 +158,33 @@ def test_reader_that_leaves_early_is_no_error() -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "out", "err"),
+    [
+        ("explain EPIPE >&-", 0, b"", b""),
+        ("--version >&-", 0, b"", b""),
+        ("nonsense >&-", 2, b"", b"invalid choice"),
+        ("pcap --json /dev/null 2>&-", 2, b'{\n  "verdict": "unknown"', b""),
+        ("explain <&-", 2, b"Nothing in this is known", b""),
+        ("explain EPIPE >/dev/full", 2, b"", b"holdwire: cannot write the result: No space left on device\n"),
+        ("explain EPIPE 2>/dev/full", 0, b"EPIPE: ", b""),
+        ("chaos --to a:1 --seconds 0.1 | true; exit ${PIPESTATUS[0]}", 0, b"", b""),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_no_crash(line: str, code: int, out: bytes, err: bytes) -> None:
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{sys.executable} -X dev -m holdwire {line}"],
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout[: len(out)]) == (code, out), done.stderr
+    assert err in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Warning" not in done.stderr
+
+
 @pytest.fixture
 def refused(tmp_path: Path) -> Path:
     talk = Conversation()

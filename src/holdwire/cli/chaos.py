@@ -107,12 +107,18 @@ def _proxy(args: argparse.Namespace) -> ChaosProxy:
         ValueError: An address or a script cannot be read.
         OSError: A file cannot be read.
     """
-    host, port = _address(args.listen, default_host="127.0.0.1")
+    host, port = _address("--listen", args.listen, default_host="127.0.0.1")
     context = ssl.create_default_context(cafile=args.to_ca) if args.to_tls else None
     if context is not None and args.http2:
         context.set_alpn_protocols(["h2", "http/1.1"])
     proxy = ChaosProxy(
-        _address(args.to), tls=args.tls, target_tls=context, host=host, port=port, seed=args.seed, http2=args.http2
+        _address("--to", args.to),
+        tls=args.tls,
+        target_tls=context,
+        host=host,
+        port=port,
+        seed=args.seed,
+        http2=args.http2,
     )
     scripts = [Script.parse(_text(script)) for script in args.script]
     if args.share is None:
@@ -129,6 +135,7 @@ async def _serve(proxy: ChaosProxy, args: argparse.Namespace, output: Output, co
     async with proxy:
         host, port = proxy.address
         output.line(f"listening on {host}:{port}, passing on to {args.to}; interrupt to end")
+        output.flush()  # who waits for this line may read from a pipe
         with anyio.move_on_after(args.seconds):
             while True:
                 try:
@@ -137,14 +144,16 @@ async def _serve(proxy: ChaosProxy, args: argparse.Namespace, output: Output, co
                     for entry in proxy.journal.entries():
                         counts[entry.what] += 1
                         output.line(str(entry))
+                    output.flush()
                     proxy.journal.clear()
 
 
-def _address(text: str, *, default_host: str | None = None) -> tuple[str, int]:
+def _address(option: str, text: str, *, default_host: str | None = None) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or default_host or ""
     if not host or not port.isdecimal() or int(port) > 0xFFFF:
-        message = f"{text!r} is no address: write HOST:PORT"
+        form = "[HOST:]PORT" if default_host else "HOST:PORT"
+        message = f"{option} {text!r} is no address: write {form}, the port up to 65535"
         raise ValueError(message)
     return host, int(port)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from .output import Output
+from .output import CannotWrite, Output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,19 +84,33 @@ exit codes: 0 healthy, 1 a problem found, 2 could not look
 def main(argv: Sequence[str] | None = None, *, output: Output | None = None) -> int:
     """Run the command line ``argv`` (default: the process's) and write to ``output``; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_missing_streams()
     output = output or Output()
     try:
         args = _parser(arguments).parse_args(arguments)
         module: _Module = args.command.load()
-        return module.run(args, output)
+        code = module.run(args, output)
+        output.flush()
     except SystemExit as leave:  # argparse: --help, --version, wrong usage
         return leave.code if isinstance(leave.code, int) else COULD_NOT_LOOK
     except KeyboardInterrupt:
         output.note("interrupted")
         return _INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the interpreter's own flush
-        return 0
+    except CannotWrite as exc:
+        output.give_up()
+        if isinstance(exc.__cause__, BrokenPipeError):  # the reader of a pipe has seen enough
+            return 0
+        output.note(f"holdwire: cannot write the result: {exc}")
+        return COULD_NOT_LOOK
+    return code
+
+
+def _open_missing_streams() -> None:
+    """Let a standard stream that is closed lead nowhere. Its number would go to the next socket."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8", closefd=False))
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

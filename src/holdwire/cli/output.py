@@ -7,6 +7,7 @@ control characters never reach the terminal. Not responsible for the words.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -16,11 +17,11 @@ import textwrap
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console
 
-__all__ = ["STYLES", "Output"]
+__all__ = ["STYLES", "CannotWrite", "Output"]
 
 STYLES: Final = {
     "ok": "green",
@@ -36,8 +37,23 @@ STYLES: Final = {
 _HARMFUL: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 
 
+class CannotWrite(Exception):
+    """Standard output takes no more; the cause is the system's own error."""
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise CannotWrite(exc.strerror) from exc
+
+
 class Output:
-    """Where a command writes. ``colour`` forces or forbids rich; by default the terminal and the environment decide."""
+    """Where a command writes. ``colour`` forces or forbids rich; by default the terminal and the environment decide.
+
+    Every method that writes results raises ``CannotWrite``. What standard error does not take is lost.
+    """
 
     def __init__(self, *, out: TextIO | None = None, err: TextIO | None = None, colour: bool | None = None) -> None:
         self._out = out or sys.stdout
@@ -59,9 +75,10 @@ class Output:
         self._clear()
         text = text.translate(_HARMFUL)
         if self._console is not None:
-            self._console.print(text, style=STYLES.get(style or "", None), soft_wrap=True)
+            with _writing():
+                self._console.print(text, style=STYLES.get(style or "", None), soft_wrap=True)
         else:
-            print(text, file=self._out)
+            self._print(text)
 
     def verdict(self, verdict: str, text: str) -> None:
         """Write ``verdict: text``, the verdict in its colour."""
@@ -78,9 +95,10 @@ class Output:
             for number, cell in enumerate(clean):
                 style = styles[number] if number < len(styles) else None
                 text.append(cell, style=STYLES.get(style or "", "")).append(gap if number < len(clean) - 1 else "")
-            self._console.print(text, soft_wrap=True)
+            with _writing():
+                self._console.print(text, soft_wrap=True)
         else:
-            print(gap.join(clean).rstrip(), file=self._out)
+            self._print(gap.join(clean).rstrip())
 
     def fact(self, label: str, text: str, *, indent: int = 4, style: str | None = None) -> None:
         """Write ``label`` and ``text``; on a terminal the text is wrapped, each line under the first."""
@@ -110,29 +128,48 @@ class Output:
     def document(self, value: object) -> None:
         """Write one JSON document."""
         self._clear()
-        print(json.dumps(value, indent=2, default=str, allow_nan=False), file=self._out)
+        self._print(json.dumps(value, indent=2, default=str, allow_nan=False))
 
     def note(self, text: str) -> None:
         """Write a line to standard error."""
         self._clear()
-        print(text.translate(_HARMFUL), file=self._err)
+        self._whisper(text.translate(_HARMFUL) + "\n")
 
     def progress(self, text: str) -> None:
         """Tell on standard error what is being done: in place on a terminal, as a line elsewhere."""
         text = text.translate(_HARMFUL)
         if not self._err.isatty():
-            print(text, file=self._err)
+            self._whisper(text + "\n")
             return
         self._clear()
         text = text[: _columns() - 1]
-        self._err.write(text)
-        self._err.flush()
+        self._whisper(text)
         self._progress = len(text)
+
+    def flush(self) -> None:
+        """Write what was kept back until now."""
+        with _writing():
+            self._out.flush()
+
+    def give_up(self) -> None:
+        """Throw away what could not be written, so that the interpreter does not try it again at its end."""
+        with contextlib.suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._out.fileno())
+            os.close(nowhere)
+
+    def _print(self, text: str) -> None:
+        with _writing():
+            print(text, file=self._out)
+
+    def _whisper(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._err.write(text)
+            self._err.flush()
 
     def _clear(self) -> None:
         if self._progress:
-            self._err.write("\r" + " " * self._progress + "\r")
-            self._err.flush()
+            self._whisper("\r" + " " * self._progress + "\r")
             self._progress = 0
 
 

@@ -24,17 +24,10 @@ class Listener:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._guard = socket.socket(family)
+        self._guard = _bound(host, port)
         self._sock: socket.socket | None = None
         self._opened = anyio.Event()
         self.black_hole = False
-        try:
-            self._guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._guard.bind((host, port))
-        except OSError:
-            self._guard.close()
-            raise
         self.address: tuple[str, int] = self._guard.getsockname()[:2]
 
     @property
@@ -49,10 +42,8 @@ class Listener:
             OSError: The port was taken by somebody else.
         """
         if self._sock is None:
-            sock = socket.socket(self._guard.family)
+            sock = _bound(*self.address)
             try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind(self.address)
                 sock.listen(_BACKLOG)
                 sock.settimeout(0)
             except OSError:
@@ -103,3 +94,22 @@ class Listener:
         """Give the port back."""
         self.refuse()
         self._guard.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at this address.
+
+    Raises:
+        OSError: The address cannot be had.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError as exc:
+        sock.close()
+        raise OSError(exc.errno, f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+    except BaseException:  # no port at all
+        sock.close()
+        raise
+    return sock
