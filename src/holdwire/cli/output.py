@@ -17,7 +17,7 @@ import textwrap
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from rich.console import Console
 
@@ -42,7 +42,7 @@ class CannotWrite(Exception):
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[None]:
+def _writing() -> Generator[None]:
     try:
         yield
     except OSError as exc:
