@@ -53,6 +53,9 @@ async def look(case: Case, *, verify: bool) -> tuple[Rung, Rung]:
         rung = _no_answer(case, exc, wire)
         wire.abort()
         return await _compared(case, rung, verify=verify), _REUSE(Verdict.SKIPPED, _NO_ANSWER)
+    except BaseException:
+        wire.abort()
+        raise
     try:
         again = await _again(case, wire, answer) if answer.complete else _REUSE(Verdict.SKIPPED, _NO_END)
         return _answered(answer), again
