@@ -190,6 +190,18 @@ async def test_bodies_of_every_kind_arrive(client: Client, server: ChaosServer) 
     assert server.accepted == 1
 
 
+@pytest.mark.parametrize("body", [None, b"", b"body", b"x" * 300_000])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_body_in_one_piece_is_sent_in_chunks_to_who_asks_for_that(
+    client: Client, server: ChaosServer, method: str, body: bytes | None
+) -> None:
+    chunked = {"Transfer-Encoding": "chunked"}
+    async with client(headers=chunked) as http:
+        echoes = [(await http.request(method, "/", content=body)).content for _ in range(2)]
+    assert echoes == [body or b"hello\n"] * 2
+    assert server.accepted == 1
+
+
 @pytest.mark.parametrize("length", ["3", "9"])
 async def test_a_streamed_body_that_does_not_fit_its_length_is_a_local_error(
     client: Client, server: ChaosServer, kind: str, length: str

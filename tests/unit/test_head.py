@@ -57,6 +57,16 @@ def test_a_length_that_is_remembered_is_held_against_each_body() -> None:
         encoded(headers, b"too long")
 
 
+def test_a_length_that_the_client_added_beside_chunks_is_left_out() -> None:
+    both = [PLAIN[0], (b"Content-Length", b"4"), (b"Transfer-Encoding", b"chunked")]
+    for _ in range(2):
+        request = encoded(both, b"body")
+        assert request.head == b"POST / HTTP/1.1\r\nHost: api.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert (request.chunked, request.content_length) == (True, None)
+    with pytest.raises(LocalProtocolError, match="together are not legal"):
+        encoded(both, b"other")
+
+
 def test_no_credential_is_remembered() -> None:
     for name in (b"Authorization", b"Cookie", b"Proxy-Authorization"):
         encoded([*PLAIN, (name, b"s3cret")])

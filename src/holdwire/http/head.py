@@ -52,10 +52,26 @@ def encode_head(request: Request) -> None:
         block, request.content_length = known
     if request.chunked:
         if request.content_length is not None:
-            raise LocalProtocolError("Content-Length and Transfer-Encoding together are not legal; give one of them")
+            _leave_out_length(request)
+            return
     elif isinstance(request.body, bytes) and len(request.body) != (request.content_length or 0):
         raise LocalProtocolError(length_message(len(request.body), request.content_length or 0))
     request.head = b"%b %b HTTP/1.1\r\n%b" % (request.method, request.target, block)
+
+
+def _leave_out_length(request: Request) -> None:
+    """Encode the head without its Content-Length, which clients add where the caller has set Transfer-Encoding alone.
+
+    Both together are not legal (RFC 9112, section 6.2).
+
+    Raises:
+        LocalProtocolError: It is not the length of this body.
+    """
+    if not isinstance(request.body, bytes) or len(request.body) != request.content_length:
+        raise LocalProtocolError("Content-Length and Transfer-Encoding together are not legal; give one of them")
+    request.headers = [header for header in request.headers if header[0].lower() != b"content-length"]
+    request.chunked, request.content_length = False, None
+    encode_head(request)
 
 
 def _encode_block(request: Request, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:

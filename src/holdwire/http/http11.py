@@ -52,6 +52,8 @@ KEEP_ALIVE_MARGIN: Final = 2.0
 """Seconds: a server that announces ``Keep-Alive: timeout=N`` closes just then, so reuse ends earlier."""
 JOIN_LIMIT: Final = 65_536
 """A body up to this size leaves in the same write as the head."""
+_CHUNK: Final = b"%x\r\n%b\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class Http11Connection(HttpConnection):
@@ -137,7 +139,7 @@ class Http11Connection(HttpConnection):
         body = request.body
         if isinstance(body, bytes) and len(body) <= JOIN_LIMIT:
             self.wire.phase = Phase.REQUEST_HEADERS
-            return self._write(request.head + body, request, until_input=bool(body))
+            return self._write(request.head + _framed(request, body), request, until_input=bool(body))
         return self._send_parts(request)
 
     async def _send_parts(self, request: Request) -> None:
@@ -153,7 +155,7 @@ class Http11Connection(HttpConnection):
         if self.wire.failure is not None:  # the head did not get out: the body is not touched, and can go elsewhere
             return
         if isinstance(body, bytes):
-            if body:
+            if body := _framed(request, body):
                 self.wire.phase = Phase.REQUEST_BODY
                 await self._write(body, request, until_input=True)
             return
@@ -172,14 +174,14 @@ class Http11Connection(HttpConnection):
             sent += len(piece)
             if declared is not None and sent > declared:
                 raise LocalProtocolError(length_message(sent, declared))
-            framed = b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece
+            framed = _CHUNK % (len(piece), piece) if request.chunked else piece
             await self._write(framed, request, until_input=True)
             if self._upload_cut:
                 return
         if declared is not None and sent != declared:
             raise LocalProtocolError(length_message(sent, declared))
         if request.chunked:
-            await self._write(b"0\r\n\r\n", request, until_input=True)
+            await self._write(_LAST_CHUNK, request, until_input=True)
 
     async def _write(self, data: bytes, request: Request, *, until_input: bool) -> None:
         """Write ``data``; cut the upload short if the peer answers early or the write fails.
@@ -365,7 +367,8 @@ class Http11Connection(HttpConnection):
         request = attempt.request
         if self.wire.phase in {Phase.RESPONSE_WAIT, Phase.RESPONSE_BODY} and not self._upload_cut:
             return Sent.ALL if not self.wire.unsent else Sent.PART
-        whole = len(request.head) + (len(request.body) if isinstance(request.body, bytes) else 1 << 62)
+        body = request.body
+        whole = len(request.head) + (len(_framed(request, body)) if isinstance(body, bytes) else 1 << 62)
         return Sent.ALL if accepted >= whole and not self.wire.unsent else Sent.PART
 
     def _failure_of(self, exc: BaseException, attempt: Attempt, discarded: int) -> Failure | None:
@@ -419,3 +422,10 @@ class Http11Connection(HttpConnection):
 
     def _ended(self) -> None:
         self._reader = ResponseReader()  # lets go of the parser, which refers back to its reader
+
+
+def _framed(request: Request, body: bytes) -> bytes:
+    """The whole ``body``, as it goes out."""
+    if not request.chunked:
+        return body
+    return _CHUNK % (len(body), body) + _LAST_CHUNK if body else _LAST_CHUNK
