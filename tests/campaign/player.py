@@ -280,7 +280,7 @@ class Player:
                 self.violated("leak", f"{pool.size} places for {len(connections)} connections")
             if any(connection.active for connection in connections):
                 self.violated("leak", "a connection is in use, and no request is left")
-            if any(not waiter.done for waiter in pool._queue):
+            if pool._waiters.oldest is not None:
                 self.violated("leak", "somebody waits in the queue, and no request is left")
             if len(connections) > self.history.max_connections:
                 self.violated("leak", f"{len(connections)} connections where {self.history.max_connections} may be")

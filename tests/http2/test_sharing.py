@@ -326,7 +326,7 @@ class Doors:
 async def test_a_connection_that_never_rests_makes_room_for_another_origin_whose_request_came_first(
     monkeypatch: pytest.MonkeyPatch, streams: int
 ) -> None:
-    monkeypatch.setattr("holdwire.http.pool._PATIENCE", 0.0)
+    monkeypatch.setattr("holdwire.http.waiters._PATIENCE", 0.0)
     watch, doors = Watch(), Doors()
     async with (
         serve(doors.handle, settings={"streams": streams}) as server,
@@ -361,7 +361,7 @@ async def test_a_connection_that_never_rests_makes_room_for_another_origin_whose
 async def test_who_waits_for_a_place_waits_for_a_stream_that_came_first_and_stops_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("holdwire.http.pool._PATIENCE", 0.0)
+    monkeypatch.setattr("holdwire.http.waiters._PATIENCE", 0.0)
     doors = Doors()
     async with (
         serve(doors.handle) as server,

@@ -313,7 +313,7 @@ async def turns() -> None:
 
 async def play(steps: list[tuple[str, int, bool]], limits: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("holdwire.http.pool._PATIENCE", 0.0)
+        patch.setattr("holdwire.http.waiters._PATIENCE", 0.0)
         await _play(steps, limits)
 
 

@@ -215,7 +215,7 @@ async def request_by_request(
         await cancel_at.run(step(client))
         for pool in transport._client.pools:
             assert pool.size == len(pool.idle), "a place in the pool is lost"
-            assert all(waiter.done for waiter in pool._queue), "a waiter is left"
+            assert pool._waiters.oldest is None, "a waiter is left"
         server.clear_scripts()
         with anyio.fail_after(5):
             await plain_get(client)

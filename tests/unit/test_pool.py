@@ -626,7 +626,7 @@ async def test_in_a_full_pool_dead_connections_are_replaced_one_at_a_time() -> N
         replacement = await bench.pool.open_spare(Attempt(requests[index]), wanted=lambda: True)
         assert replacement is not None
         sizes.append(bench.pool.size)
-        bench.pool.promise(replacement, requests[index])
+        bench.pool.promises.keep(replacement, requests[index])
         dead[index].end(CloseReason.FAILURE, abort=True)
         assert await bench.pool.acquire(Attempt(requests[index]), fresh=True) is replacement
 
@@ -653,13 +653,13 @@ async def test_a_replacement_that_is_not_needed_any_more_leaves_a_full_pool_agai
 
 
 async def test_a_replacement_whose_request_does_not_come_serves_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdwire.http.pool._PROMISE", 0.01)
+    monkeypatch.setattr("holdwire.http.promises._KEPT", 0.01)
     bench = Bench(max_connections=2)
     await bench.acquire()
     request = Request(b"GET", A, b"/", [])
     replacement = await bench.pool.open_spare(Attempt(request), wanted=lambda: True)
     assert isinstance(replacement, FakeConnection)
-    bench.pool.promise(replacement, request)
+    bench.pool.promises.keep(replacement, request)
     replacement.busy = False
     assert await bench.acquire(pool_timeout=3) is replacement
 
@@ -708,7 +708,7 @@ async def test_a_replacement_that_died_before_its_request_came_is_not_handed_out
     await bench.acquire()
     replacement = await bench.pool.open_spare(Attempt(request), wanted=lambda: True)
     assert replacement is not None
-    bench.pool.promise(replacement, request)
+    bench.pool.promises.keep(replacement, request)
     replacement.end(CloseReason.FAILURE)
     assert await bench.pool.acquire(Attempt(request), fresh=True) is bench.opened[2]
     assert bench.pool.size == 2

@@ -39,7 +39,7 @@ from ..policy.retry_after import parse_retry_after
 from ..retrying import Retrier, pause
 from .connection import Attempt
 from .head import encode_head
-from .pool import SPREADING
+from .idle import SPREADING
 from .trace import Traced
 
 if TYPE_CHECKING:

@@ -12,14 +12,17 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ..events import CloseReason
+from ..policy.kind import Category
 
 if TYPE_CHECKING:
     from .connection import HttpConnection
     from .origin_memory import OriginMemory
     from .origins import OriginState
 
-__all__ = ["IdleConnections"]
+__all__ = ["SPREADING", "IdleConnections"]
 
+SPREADING: Final = frozenset({Category.TIMED_OUT, Category.UNREACHABLE})
+"""Failures after which other connections to the same address are suspect."""
 _LEAST_SWEEP: Final = 0.05
 _MOST_SWEEP: Final = 5.0
 _SWEEPS: Final = 10

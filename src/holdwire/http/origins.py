@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..net.runtime import Signal
     from .connection import HttpConnection
     from .messages import Origin
+    from .waiters import Waiter
 
-__all__ = ["CONNECT", "CROWDED", "OriginState", "OriginStats", "Origins", "Waiter", "oldest", "take_oldest"]
+__all__ = ["CROWDED", "OriginState", "OriginStats", "Origins"]
 
-CONNECT: Final = object()
-"""What a waiter is granted that is to open a connection: its place is reserved."""
 _USUAL_WIDTH: Final = 100
 """Requests at a time that a shared connection is expected to allow, as RFC 9113, section 6.5.2 wants it."""
 _LEAST_LIMIT: Final = 1024
@@ -85,6 +83,17 @@ class OriginState:
         return self.connecting + self.asking + sum(not connection.width for connection in self.shared)
 
     @property
+    def is_coming(self) -> bool:
+        """Whether another request's connection will have a stream for one more request, if they can be shared."""
+        if self.sharing is False:
+            return False
+        if self.is_crowded:
+            return True
+        if not self.coming:
+            return False
+        return self.sharing is None or self.waiting - self.asking < self.room
+
+    @property
     def missing(self) -> int:
         """How many more connections those need who wait for one that another request opens."""
         followers = self.waiting - self.asking
@@ -100,51 +109,6 @@ class OriginState:
     def room(self) -> int:
         """Requests that will find a place on the connections that are coming, beside those these are opened for."""
         return self.coming * (self.width - 1)
-
-
-class Waiter:
-    """A request without a connection. ``grant`` is a connection, or CONNECT: room to open one."""
-
-    __slots__ = ("done", "for_dial", "fresh", "grant", "relieved", "signal", "since", "state")
-
-    def __init__(self, state: OriginState, signal: Signal, *, for_dial: bool, fresh: bool) -> None:
-        self.state = state
-        self.signal = signal
-        self.for_dial = for_dial
-        """Whether it waits for a connection that another request opens, and is in its origin's queue alone."""
-        self.fresh = fresh
-        """Whether it takes no connection that another request has used, and is in the pool's queue alone."""
-        self.since = time.monotonic()
-        self.relieved = False
-        """Whether a connection that others share has been told to end for it."""
-        state.waiting += 1
-        state.asking += not for_dial
-        self.grant: HttpConnection | object | None = None
-        self.done = False
-
-    def settle(self) -> None:
-        """It waits no more."""
-        if not self.done:
-            self.done = True
-            self.state.waiting -= 1
-            self.state.asking -= not self.for_dial
-
-
-def oldest(queue: deque[Waiter]) -> Waiter | None:
-    """The oldest waiter that still waits."""
-    while queue:
-        if not queue[0].done:
-            return queue[0]
-        queue.popleft()
-    return None
-
-
-def take_oldest(queue: deque[Waiter]) -> Waiter | None:
-    """The same, taken out of the queue."""
-    waiter = oldest(queue)
-    if waiter is not None:
-        queue.popleft()
-    return waiter
 
 
 class Origins(dict["Origin", OriginState]):

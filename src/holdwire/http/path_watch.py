@@ -217,7 +217,7 @@ class PathWatch:
             attempt.replaced = True
             wire = connection.wire
             wire.latch(diagnosis.local(Kind.HEARTBEAT_LOST, phase=wire.phase, facts=wire.facts(), detail=reason))
-            pool.promise(replacement, attempt.request)
+            pool.promises.keep(replacement, attempt.request)
             connection.end(CloseReason.FAILURE, wire.failure, abort=True)
 
         self._replacing[attempt] = pool.runtime.spawn(connect_first, name="holdwire: replacement for a dead path")
