@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
 import pytest
 
 from holdwire.events import ConnectionSetUp, FailureRecorded
+from holdwire.http.connection import Attempt
 from holdwire.http.http2 import Http2Connection
+from holdwire.http.messages import Request
 from tests.http2.clients import Watch, client_of, connections_of
 from tests.http2.server import serve
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from holdwire.http.connection import Attempt
     from holdwire.http.messages import Response
     from tests.http2.server import Connection, Received, Server
 
@@ -381,3 +382,21 @@ async def test_who_waits_for_a_place_waits_for_a_stream_that_came_first_and_stop
                 doors.door("/events").set()
     assert other.seen == ["/waits"]
     assert len(server.connections) == 1
+
+
+async def test_a_connection_that_dies_before_the_request_that_it_is_kept_for_comes_is_told() -> None:
+    watch = Watch()
+    async with serve() as server, client_of(watch) as client:
+        await client.get(f"{server.url}/")
+        transport: Any = client._transport
+        (pool,) = transport._client.pools
+        request = Request(b"GET", connections_of(client)[0].origin, b"/", [])
+        replacement = await pool.open_spare(Attempt(request), wanted=lambda: True)
+        pool.promise(replacement, request)
+        with anyio.fail_after(10):
+            while len(server.connections) < 2:  # noqa: ASYNC110 - until the server has it too
+                await anyio.sleep(0.001)
+        await server.connections[1].rst()
+        await watch.until(lambda seen: seen.failures)
+        assert [failure.connection_id for failure in watch.failures] == [replacement.wire.id]
+        assert len(connections_of(client)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import socket
 import struct
@@ -21,6 +22,7 @@ from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, RstStrea
 import holdwire
 from holdwire.events import FailureRecorded
 from holdwire.http import h2_machine
+from holdwire.net.dial import substitute_sockets
 from holdwire.policy.kind import Kind
 from holdwire.policy.phase import Sent
 from holdwire.policy.verdict import RetryAction
@@ -475,6 +477,42 @@ async def test_a_request_over_tls_that_the_kernel_takes_only_in_part_at_first_ar
         response = await client.post(f"{server.url}/x", content=b"x" * 60_000, timeout=5)
         assert response.text == "/x"
         assert len(connection.requests[3].body) == 60_000
+
+
+async def test_what_waited_behind_anothers_upload_over_tls_when_writing_failed_is_known_not_to_have_left(
+    ca: trustme.CA, client_context: ssl.SSLContext
+) -> None:
+    """The kernel takes the large one in two parts, and then nothing: of the small one not a byte."""
+    large = 60_000
+    parts = 0
+
+    class Full(socket.socket):
+        def send(self, data: Any, flags: int = 0, /) -> int:
+            nonlocal parts
+            if len(data) < large and not parts:
+                return super().send(data, flags)
+            parts += 1
+            if parts == 3:
+                raise OSError(errno.ENOBUFS, "no buffer space available")
+            return super().send(data[: large // 2] if parts == 1 else data, flags)
+
+    async with serve(context=tls(ca, "h2")) as server, client_of(http1=True, verify=client_context) as client:
+        with substitute_sockets(Full):
+            await client.get(f"{server.url}/first")
+        texts: list[str] = []
+
+        async def upload() -> None:
+            with pytest.raises(httpx.NetworkError, match="ENOBUFS"):
+                await client.post(f"{server.url}/large", content=b"x" * large)
+
+        async def post() -> None:
+            texts.append((await client.post(f"{server.url}/small", content=b"x")).text)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(upload)
+            group.start_soon(post)
+        assert texts == ["/small"]
+        assert server.answered.count("/small") == 1
 
 
 async def test_cancelled_anywhere_a_request_leaves_nothing_behind_and_the_connection_serves_the_next() -> None:

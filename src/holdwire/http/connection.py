@@ -116,7 +116,12 @@ class HttpConnection(abc.ABC):
     @property
     @abc.abstractmethod
     def active(self) -> int:
-        """Requests in progress."""
+        """Requests in progress, and places that are reserved for some."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether a request is in progress, which hears of the connection's end."""
+        return self.active > 0
 
     @property
     def busy_since(self) -> float | None:

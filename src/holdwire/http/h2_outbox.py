@@ -86,12 +86,12 @@ class Outbox:
         self._runtime.spawn(self._drain, name="holdwire: HTTP/2 writer")
 
     async def _drain(self) -> None:
-        """Write what waits here, and what TLS has made of what was taken before."""
+        """Write what TLS holds of what was taken before, alone so that it counts for nothing else, and what waits."""
         wire = self._wire
         try:
             while self._waiting or wire.unsent:
-                chunk = bytes(self._waiting[:_CHUNK])
-                del self._waiting[:_CHUNK]
+                chunk = b"" if wire.unsent else bytes(self._waiting[:_CHUNK])
+                del self._waiting[: len(chunk)]
                 self._mark = wire.bytes_out
                 self._writing = len(chunk)
                 await wire.write(chunk)

@@ -114,6 +114,10 @@ class Http2Connection(HttpConnection):
         return len(self._streams) + self._reserved
 
     @property
+    def serving(self) -> bool:
+        return bool(self._streams)
+
+    @property
     def busy_since(self) -> float | None:
         return next((stream.opened for stream in self._streams.values()), None)
 

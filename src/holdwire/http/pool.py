@@ -413,7 +413,7 @@ class Pool:
         state.connections -= 1
         if connection in state.idle:
             self.idle.remove(connection, state)
-        idle = not connection.active
+        idle = not connection.serving
         state.shared.pop(connection, None)
         closed = state.stats.closed
         closed[reason] = closed.get(reason, 0) + 1
