@@ -392,7 +392,7 @@ async def test_a_connection_that_dies_before_the_request_that_it_is_kept_for_com
         (pool,) = transport._client.pools
         request = Request(b"GET", connections_of(client)[0].origin, b"/", [])
         replacement = await pool.open_spare(Attempt(request), wanted=lambda: True)
-        pool.promise(replacement, request)
+        pool.promises.keep(replacement, request)
         with anyio.fail_after(10):
             while len(server.connections) < 2:  # noqa: ASYNC110 - until the server has it too
                 await anyio.sleep(0.001)
