@@ -47,6 +47,16 @@ async def test_a_tcp_stream_by_url_echoes() -> None:
         assert await stream.receive() == b"hello"
 
 
+@pytest.mark.parametrize("item", [None, "", []])
+async def test_what_is_no_message_is_refused_though_it_is_empty(item: Any) -> None:
+    async with serve(echo) as port, holdwire.connect(f"tcp://127.0.0.1:{port}") as stream:
+        with pytest.raises(TypeError, match="bytes-like object is required"):
+            await stream.send(item)
+        await stream.send(b"")
+        await stream.send(b"hello")
+        assert await stream.receive() == b"hello"
+
+
 async def test_a_stream_can_be_awaited_by_host_and_port() -> None:
     async with serve(echo) as port:
         stream = await holdwire.connect(host="localhost", port=port)

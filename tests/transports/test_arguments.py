@@ -54,6 +54,7 @@ async def test_verify_as_context_as_bool_and_by_default(family: Family, server: 
     assert await answered(family, server.url, verify=server.client_context())
     assert await answered(family, server.url, verify=False)
     assert not await answered(family, server.url, verify=True)
+    assert not await answered(family, server.url, verify=None), "as with httpx: its default, which verifies"
     assert not await answered(family, server.url)
 
 
@@ -119,7 +120,7 @@ async def test_a_unix_socket_in_place_of_tcp(family: Family, tmp_path: Path) -> 
 
         thread = threading.Thread(target=serve)
         thread.start()
-        options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)]
+        options = iter([(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)])
         async with family.client(uds=path, socket_options=options) as client:
             await client.get("http://whatever.example/x")
             response = await client.get("http://whatever.example/y")

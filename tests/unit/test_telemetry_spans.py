@@ -579,3 +579,9 @@ def test_a_current_span_of_the_application_is_never_the_parent(memory: Memory) -
 def test_a_wrong_option_is_told_at_once(memory: Memory, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         observer(memory, **options)
+
+
+def test_a_hash_key_that_is_text_is_told_at_once_and_not_with_each_failure(memory: Memory) -> None:
+    key: Any = "secret"
+    with pytest.raises(TypeError, match="peer_hash_key must be bytes, not str"):
+        observer(memory, peer_hash_key=key)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from anyio import EndOfStream, ResourceGuard
 from anyio.abc import ByteStream
@@ -251,6 +251,8 @@ class Wire(ByteStream):
                 except ConnectionLost:
                     self._check_in_use()
                     raise
+            elif not isinstance(cast("object", item), bytes | bytearray | memoryview):
+                raise TypeError(f"a bytes-like object is required, not {type(item).__name__!r}")
             if self.wait_count == waits and (waits == self._waits_before or self.runtime.every_call_yields):
                 await cancel_shielded_checkpoint()
             self._waits_before = self.wait_count

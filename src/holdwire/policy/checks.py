@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["check_count", "check_flag", "check_number", "check_seconds", "check_share", "check_type", "split_url"]
+__all__ = [
+    "check_count",
+    "check_flag",
+    "check_number",
+    "check_observers",
+    "check_seconds",
+    "check_share",
+    "check_type",
+    "socket_options_of",
+    "split_url",
+]
 
 
 def check_type(owner: str, name: str, value: object, kind: type | tuple[type, ...], *, give: str) -> None:
@@ -70,6 +82,33 @@ def check_count(owner: str, name: str, value: object, *, least: int, hint: str) 
     if value < least:
         message = f"{owner}: {name}={value!r} is too small, it must be at least {least}; {hint}"
         raise ValueError(message)
+
+
+def socket_options_of(value: object) -> tuple[tuple[Any, ...], ...]:
+    """The options in ``value``, each fit to be given to ``setsockopt``.
+
+    Raises:
+        TypeError: One is not; the message says what to give.
+    """
+    options = tuple(cast("Iterable[tuple[Any, ...]]", value)) if isinstance(value, Iterable) else (value,)
+    for option in options:
+        if not isinstance(option, tuple) or len(cast("tuple[object, ...]", option)) not in {3, 4}:
+            message = (
+                f"socket_options: give setsockopt's arguments as tuples (level, option, value), not {option!r:.60}"
+            )
+            raise TypeError(message)
+    return cast("tuple[tuple[Any, ...], ...]", options)
+
+
+def check_observers(value: object) -> None:
+    """Refuse one observer where several are taken.
+
+    Raises:
+        TypeError: The message says what to give.
+    """
+    if not isinstance(value, Iterable):
+        message = f"observers={value!r:.80}: give a list of observers, [observer]"
+        raise TypeError(message)
 
 
 def split_url(text: str, *, otherwise: str) -> SplitResult:

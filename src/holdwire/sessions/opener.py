@@ -9,15 +9,16 @@ from __future__ import annotations
 import functools
 import ssl
 import time
+from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from types import NoneType
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, cast
 
 from ..errors import ConnectFailed, DeadlineExceeded, HoldwireError
 from ..events import ConnectionSetUp, Observers, SetupStep, tell_given_up, tell_setup
 from ..net.dial import AddressMemory, dial, dial_unix
-from ..policy.checks import check_flag, check_type
+from ..policy.checks import check_flag, check_observers, check_type, socket_options_of
 from ..policy.phase import Phase
 from ..policy.profiles import Profile
 from ..policy.profiles import profile as named_profile
@@ -29,7 +30,7 @@ from ..tls.stream import TLSStream
 from .memory import memory_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from contextvars import Context
 
     from ..events import Observer
@@ -99,7 +100,9 @@ class Opener:
         observers: Iterable[Observer],
     ) -> None:
         _check_types(tls=tls, profile=profile, keepalive=keepalive, resume=resume, proxy=proxy)
-        if tls_truncation not in {"error", "accept"}:
+        _check_names(server_hostname=server_hostname, alpn=alpn, local_address=local_address)
+        check_observers(observers)
+        if tls_truncation not in ("error", "accept"):
             raise ValueError(f'tls_truncation={tls_truncation!r}: give "error" or "accept"')
         if target.secure and tls is False:
             raise ValueError("tls=False does not go with tls://; give tcp:// for a stream without TLS")
@@ -126,7 +129,7 @@ class Opener:
         self._truncation: Truncation = tls_truncation
         self._resume = resume
         self._local_address = local_address
-        self._socket_options = tuple(socket_options)
+        self._socket_options = socket_options_of(socket_options)
         self._memory = AddressMemory()
         self.memory = memory_of(self.target.host, self.target.port, None if proxy is None else proxy.name)
 
@@ -278,6 +281,17 @@ def _check_types(*, tls: object, profile: object, keepalive: object, resume: obj
         check_type("connect", "keepalive", keepalive, (Keepalive, NoneType), give=give)
     if proxy is not None and not callable(getattr(proxy, "open", None)):
         raise TypeError(f"connect: proxy must be a holdwire.Tunnel, not {type(proxy).__name__}")
+
+
+def _check_names(*, server_hostname: object, alpn: object, local_address: object) -> None:
+    check_type("connect", "server_hostname", server_hostname, (str, NoneType), give="a str or None")
+    check_type("connect", "local_address", local_address, (str, NoneType), give="an IP address of this host or None")
+    give = "a list of names, ['h2']"
+    check_type("connect", "alpn", alpn, Sequence, give=give)
+    if isinstance(alpn, str):
+        raise TypeError(f"connect: alpn must be {give}, not str")
+    for name in cast("Sequence[object]", alpn):
+        check_type("connect", "alpn", name, str, give=give)
 
 
 class _Step:

@@ -13,6 +13,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final
 
+from ..policy.checks import check_type
 from ..policy.profiles import Profile
 from ..policy.profiles import profile as named_profile
 from ..policy.settings import Heartbeat
@@ -78,6 +79,8 @@ def line(
     probe: bytes, *, reply: bytes | None = None, interval: float = 30.0, timeout: float = _TIMEOUT, end: bytes = b"\n"
 ) -> Heartbeat:
     """``probe`` as a line, for protocols of lines; ``reply`` is what its answer begins with, if that is known."""
+    for name, value in (("probe", probe), ("reply", b"" if reply is None else reply), ("end", end)):
+        check_type("probes.line", name, value, bytes, give="bytes")
 
     def is_reply(data: bytes) -> bool | None:
         return reply is None or any(part.startswith(reply) for part in data.split(end)) or None

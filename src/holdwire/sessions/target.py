@@ -10,7 +10,7 @@ from typing import Final, Self
 from urllib.parse import unquote
 
 from ..errors import UnsupportedProtocol
-from ..policy.checks import split_url
+from ..policy.checks import check_type, split_url
 
 __all__ = ["Target"]
 
@@ -37,7 +37,9 @@ class Target:
         if url is None:
             if not host or port is None:
                 raise ValueError(f"give a URL ({_SCHEMES}), or host= and port=")
+            check_type("connect", "host", host, str, give="a str")
             return cls(host=host, port=_checked(port))
+        check_type("connect", "url", url, str, give="a str")
         if host is not None or port is not None:
             raise ValueError("give either a URL or host= and port=, not both")
         parts = split_url(url, otherwise=f"this is no URL with a port from 1 to 65535; give {_SCHEMES}")
@@ -63,6 +65,7 @@ class Target:
 
 
 def _checked(port: int) -> int:
+    check_type("connect", "port", port, int, give="a whole number")
     if not 0 < port < 65536:
         raise ValueError(f"port={port!r} is out of range, it must be from 1 to 65535")
     return port

@@ -13,6 +13,7 @@ from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace as otel_trace
 
 from ..events import ConnectionClosed, ConnectionSetUp, FailureRecorded, HeartbeatAnswered, HeartbeatMissed, Reconnected
+from ..policy.checks import check_type
 from ._context import is_suppressed, request_context
 from ._handover import Handover
 from .client_spans import ClientSpans
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["SCOPE", "OpenTelemetryObserver"]
 
 SCOPE: Final = "holdwire"
-_FAILURE_SPANS: Final = frozenset({"child", "root+link"})
-_SETUP_PARENTS: Final = frozenset({"request", "root"})
+_FAILURE_SPANS: Final = ("child", "root+link")
+_SETUP_PARENTS: Final = ("request", "root")
 _MAX_HASH_KEY: Final = 64
 _MAX_MUTED: Final = 4096
 
@@ -68,8 +69,10 @@ class OpenTelemetryObserver:
             raise ValueError(f'failure_spans={failure_spans!r}: give "child" or "root+link"')
         if setup_parent not in _SETUP_PARENTS:
             raise ValueError(f'setup_parent={setup_parent!r}: give "request" or "root"')
-        if peer_hash_key is not None and not 0 < len(peer_hash_key) <= _MAX_HASH_KEY:
-            raise ValueError(f"peer_hash_key has {len(peer_hash_key)} bytes: give 1 to {_MAX_HASH_KEY}")
+        if peer_hash_key is not None:
+            check_type("instrument", "peer_hash_key", peer_hash_key, bytes, give="bytes")
+            if not 0 < len(peer_hash_key) <= _MAX_HASH_KEY:
+                raise ValueError(f"peer_hash_key has {len(peer_hash_key)} bytes: give 1 to {_MAX_HASH_KEY}")
         version = _version()
         tracer = otel_trace.get_tracer(SCOPE, version, tracer_provider, SCHEMA_URL)
         self.span_maker: SpanMaker | None = ClientSpans(tracer) if emit_client_spans else None

@@ -6,10 +6,10 @@ Not responsible for the settings' own values (``policy.settings``, ``retrying``)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..http.messages import Timeouts
+from ..policy.checks import check_observers
 from ..policy.profiles import Profile
 from ..policy.settings import Heartbeat, Keepalive, PoolPolicy
 from ..retrying import RetryPolicy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNSET", "Unset", "check_arguments", "check_options", "check_timeout", "timeouts_of"]
 
-TRUNCATION: Final = frozenset({"error", "accept"})
+TRUNCATION: Final = ("error", "accept")
 OPTIONS: Final = frozenset({"idempotent", "deadline", "tls_truncation"})
 _KINDS: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
     "profile": ((str, Profile), "the name of a profile (holdwire.profile_names()) or a holdwire.Profile"),
@@ -62,15 +62,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         message = "uds and proxy do not go together: what listens on the Unix socket is connected to directly"
         raise ValueError(message)
     _check_limits(arguments["limits"])
-    for option in _listed(arguments["socket_options"] or ()):
-        if not isinstance(option, tuple) or len(cast("tuple[object, ...]", option)) not in {3, 4}:
-            message = (
-                f"socket_options: give setsockopt's arguments as tuples (level, option, value), not {option!r:.60}"
-            )
-            raise TypeError(message)
-    if not hasattr(arguments["observers"], "__iter__"):
-        message = f"observers={arguments['observers']!r:.80}: give a list of observers, [observer]"
-        raise TypeError(message)
+    check_observers(arguments["observers"])
 
 
 def timeouts_of(limits: Mapping[str, float | None]) -> Timeouts:
@@ -141,11 +133,6 @@ def _check_limits(limits: Any) -> None:
         if value is not None and (not _is_number(value) or not value >= least):
             message = f"limits: {name}={value!r:.80}: give a number of at least {least}, or None for no limit"
             raise ValueError(message)
-
-
-def _listed(value: Any) -> list[object]:
-    """What is in ``value``; itself, if it is no collection."""
-    return list(cast("Iterable[object]", value)) if isinstance(value, Iterable) else [value]
 
 
 def _is_number(value: object) -> bool:

@@ -5,6 +5,7 @@ One implementation serves both; nothing here imports either. Not responsible for
 
 from __future__ import annotations
 
+import ssl
 import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -24,7 +25,6 @@ from ..errors import (
 from ..http.body import Body
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
@@ -107,12 +107,17 @@ class Family:
         method: object = self._methods.get("handle_async_request")
         self._own_method = method if _is_of(client, method) else None
 
-    def ssl_context(self, verify: ssl.SSLContext | str | bool, cert: Any, trust_env: bool) -> ssl.SSLContext:  # noqa: FBT001 - httpx's names
-        """The family's own context for these arguments.
+    def ssl_context(self, verify: object, cert: Any, trust_env: bool) -> ssl.SSLContext:  # noqa: FBT001 - httpx's names
+        """The family's own context for these arguments: ``verify`` is a context, a bool, or the path of authorities.
 
         Raises:
-            TypeError: A path and a client certificate together: the family cannot do both.
+            TypeError: ``verify`` is none of these. A path and a client certificate together: the family cannot do both.
         """
+        if verify is None:  # as in httpx: its default
+            verify = True
+        if not isinstance(verify, ssl.SSLContext | str | bool):
+            message = f"verify={verify!r:.80}: give True, False or an ssl.SSLContext"
+            raise TypeError(message)
         if cert is not None and isinstance(verify, str):
             message = (
                 "verify=<path> and cert do not go together; make a context, load the certificate into it with "

@@ -12,6 +12,7 @@ from ..events import Observers
 from ..http.client import ClientSettings
 from ..http.h2_settings import DEAD_AFTER, Http2Settings
 from ..http.pool import PoolLimits
+from ..policy.checks import socket_options_of
 from ..policy.profiles import Profile
 from ..policy.profiles import profile as named_profile
 from ..policy.settings import Heartbeat
@@ -64,7 +65,6 @@ def client_settings(
             "proxy": proxy,
             "uds": uds,
             "local_address": local_address,
-            "socket_options": socket_options,
             "profile": profile,
             "keepalive": keepalive,
             "heartbeat": heartbeat,
@@ -96,7 +96,7 @@ def client_settings(
         tls_truncation=tls_truncation,
         uds=uds,
         local_address=local_address,
-        socket_options=tuple(socket_options or ()),
+        socket_options=socket_options_of(socket_options or ()),
         http1=http1,
         http2=_http2(chosen, heartbeat, keepalive, policy) if http2 else None,
         proxy=proxy,
