@@ -480,6 +480,57 @@ async def test_the_pool_time_out_bounds_all_waits_of_a_request_together() -> Non
         await bench.acquire(pool_timeout=1.5)  # for ever, if each wait of a second began anew
 
 
+class Leaving(SharedConnection):
+    """HTTP/2 whose server says GOAWAY once the place is handed over; it ends with its last request."""
+
+    leaving = False
+
+    @property
+    def honours_reservation(self) -> bool:
+        return not self.leaving
+
+    def release(self) -> None:
+        self.busy = False
+        self.end(CloseReason.GOAWAY)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+async def test_who_was_handed_a_place_on_a_connection_that_takes_no_more_by_now_gets_another_one(most: int) -> None:
+    bench = Bench(max_connections=most)
+    bench.sharable = True
+    bench.make = Leaving
+    held = await bench.acquire()
+    others = [await bench.acquire() for _ in range(most - 1)]
+    got: list[FakeConnection] = []
+
+    async def request() -> None:
+        got.append(await bench.acquire())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await anyio.wait_all_tasks_blocked()
+        held.done()
+        assert isinstance(held, Leaving)
+        held.leaving = True
+    assert got == [bench.opened[most]]
+    assert [held.close_reason, *(other.close_reason for other in others)] == [CloseReason.GOAWAY, *[None] * (most - 1)]
+    assert bench.pool.size == most
+
+
+async def test_a_replacement_that_takes_no_more_by_now_is_not_handed_out() -> None:
+    bench = Bench(max_connections=2)
+    bench.make = Leaving
+    request = Request(b"GET", A, b"/", [])
+    await bench.acquire()
+    replacement = await bench.pool.open_spare(Attempt(request), wanted=lambda: True)
+    assert isinstance(replacement, Leaving)
+    bench.pool.promises.keep(replacement, request)
+    replacement.leaving = True
+    assert await bench.pool.acquire(Attempt(request), fresh=True) is bench.opened[2]
+    assert replacement.close_reason is CloseReason.GOAWAY
+    assert bench.pool.size == 2
+
+
 async def test_a_connection_that_idled_for_more_than_a_second_is_looked_at_before_any_request() -> None:
     bench = Bench()
     first = await bench.acquire()

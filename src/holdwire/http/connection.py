@@ -145,6 +145,11 @@ class HttpConnection(abc.ABC):
         """The request does not follow."""
 
     @property
+    def honours_reservation(self) -> bool:
+        """Whether the request of a reserved place can still follow."""
+        return self.close_reason is None
+
+    @property
     @abc.abstractmethod
     def waiting(self) -> Attempt | None:
         """The attempt whose request is being sent or answered; None if there is none, or several."""

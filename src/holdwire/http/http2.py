@@ -146,6 +146,13 @@ class Http2Connection(HttpConnection):
         self._reserved += 1
 
     @property
+    def honours_reservation(self) -> bool:
+        self._reserved -= 1
+        honoured = self.capacity > 0
+        self._reserved += 1
+        return honoured
+
+    @property
     def round_trips(self) -> tuple[float, ...]:
         return self.heartbeat.round_trips
 

@@ -172,15 +172,16 @@ class Pool:
         return connection
 
     def _can_be_used(self, connection: HttpConnection, *, look: bool) -> bool:
-        """Whether a connection that was handed over is still good: nobody has watched it since.
+        """Whether a connection that was handed over is still good: much may have happened since.
 
-        If this look finds it dead its place is the caller's, who has waited for it.
+        If it is not and ends, its place is the caller's, who has waited for it.
         """
-        if connection.http_version == "2":  # it has a reader
-            return connection.close_reason is None
         self._evicting = True
         try:
-            return connection.close_reason is None and (not look or connection.looks_alive())
+            if not connection.honours_reservation:
+                connection.release()
+                return False
+            return not look or connection.http_version == "2" or connection.looks_alive()  # HTTP/2 has a reader
         finally:
             self._evicting = False
 

@@ -1,7 +1,7 @@
 """``Promises``: connections that are kept for requests which are about to ask for one.
 
 Invariants: one is kept for a second at most and then given back, so that others get it if its request does not come;
-one that has ended meanwhile is not handed out.
+one that has ended meanwhile, or takes no more, is not handed out.
 Not responsible for opening them, or for when one is wanted (``path_watch``).
 """
 
@@ -42,9 +42,12 @@ class Promises(dict["Request", "HttpConnection"]):
         self._runtime.call_later(_KEPT, partial(self._lapse, request))
 
     def take(self, request: Request) -> HttpConnection | None:
-        """What is kept for ``request``; None if there is nothing, or it has ended."""
+        """What is kept for ``request``; None if there is nothing, or it takes no more."""
         promised = self.pop(request, None)
-        return promised if promised is not None and promised.close_reason is None else None
+        if promised is None or promised.honours_reservation:
+            return promised
+        promised.release()
+        return None
 
     def _lapse(self, request: Request) -> None:
         connection = self.pop(request, None)
