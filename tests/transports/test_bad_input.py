@@ -79,12 +79,30 @@ def made(name: str, /, **arguments: object) -> Callable[[], object]:
         "http://user:s3cret?1@proxy:3128",
     ],
 )
-def test_a_wrong_proxy_is_told_how_one_is_written_and_its_password_is_not_repeated(family: Family, url: str) -> None:
+@pytest.mark.parametrize("taker", ["ResilientTransport", "AsyncClient"])
+def test_a_wrong_proxy_is_told_how_one_is_written_and_its_password_is_not_repeated(
+    family: Family, url: str, taker: str
+) -> None:
     with pytest.raises(
         ValueError, match="proxy: a proxy's URL is scheme://host:port with one of http, https"
     ) as caught:
-        family.transport(proxy=url)
+        getattr(family.ours, taker)(proxy=url)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("taker", ["ResilientTransport", "AsyncClient"])
+def test_a_proxy_of_another_type_is_named_without_being_repeated(family: Family, taker: str) -> None:
+    url = b"http://user:s3cret@proxy:3128"
+    with pytest.raises(TypeError, match="proxy: give the URL as str, or a Proxy, not bytes") as caught:
+        getattr(family.ours, taker)(proxy=url)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_client_of_the_other_family_is_told_which_transport_it_takes(family: Family) -> None:
+    other: Any = pytest.importorskip("httpx2" if family.name == "httpx" else "httpx")
+    async with other.AsyncClient(transport=family.transport()) as client:
+        with pytest.raises(TypeError, match=f"this transport is for {family.name}, and what came is no request"):
+            await client.get("http://127.0.0.1:1/")
 
 
 SETTINGS: list[tuple[Callable[[], object], type[Exception], str]] = [
@@ -221,6 +239,10 @@ SETTINGS: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),
     (made("sse", client=None, url="/", idle="1"), TypeError, "sse: idle must be a number of seconds, not str"),
     (made("sse", client=None, url="/", progress=0), ValueError, "sse: progress=0 is out of range"),
+    (lambda: holdwire.sse(httpx.Client(), "/"), TypeError, "sse: client must be an AsyncClient of httpx or httpx2"),
+    (lambda: holdwire.sse(httpx.AsyncClient(), "/", timeout=5), TypeError, "sse: timeout is that of the client, but"),
+    (made("sse", client=None, url="/", headers=[("a", "b")]), TypeError, "sse: headers must be a mapping or None"),
+    (made("sse", client=None, url="/", last_event_id=5), TypeError, "sse: last_event_id must be a str, not int"),
     (made("sse", client=None, url="/", reconnect=True), TypeError, "sse: reconnect must be a holdwire.ReconnectPolicy"),
 ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._checks import UNSET, Unset
+from ._proxy import proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +74,7 @@ class ResilientClient:
         self._resilience["limits"] = limits
         if limits is not None:
             options["limits"] = limits
+        proxy_of(self._family, options.get("proxy"))  # its words about a wrong one hold no password
         self._family.client.__init__(self, transport=transport, **options)
 
     def _init_transport(self, *args: Any, transport: Any = None, **options: Any) -> Any:

@@ -34,6 +34,9 @@ def proxy_of(family: Family, given: Any) -> Proxy | None:
         except (ValueError, family.invalid_url):  # its words hold the URL, and so the password
             message = f"proxy: {NOT_A_PROXY}"
             raise ValueError(message) from None
+        except TypeError:  # the same
+            message = f"proxy: give the URL as str, or a Proxy, not {type(given).__name__}"
+            raise TypeError(message) from None
     url = given.url
     scheme: str = url.scheme
     socks = scheme.startswith("socks")

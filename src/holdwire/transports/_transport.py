@@ -112,14 +112,22 @@ class Resilient:
         self._pool = Adapter(family, self._client, self)
 
     def handle_async_request(self, request: Any) -> CoroutineType[Any, Any, Any]:
-        """To be awaited, as ``AsyncHTTPTransport.handle_async_request``."""
+        """To be awaited, as ``AsyncHTTPTransport.handle_async_request``.
+
+        Raises:
+            TypeError: The request is one of another library.
+        """
         family = self._family
         adapter = self._pool
+        if not isinstance(request.stream, family.async_stream):
+            raise TypeError(
+                f"this transport is for {family.name}, and what came is no request of its AsyncClient: "
+                "httpx takes holdwire.ResilientTransport, httpx2 takes holdwire.transports.httpx2.ResilientTransport"
+            )
         if (
             adapter.__class__ is Adapter
             and family.untouched
             and "trace" not in request.extensions  # whose hooks are shown the core's request
-            and isinstance(request.stream, family.async_stream)
         ):
             return adapter.send(request)  # type: ignore[return-value] # to mypy an async function returns a Coroutine
         sending: CoroutineType[Any, Any, Any] = family.transport.handle_async_request(self, request)

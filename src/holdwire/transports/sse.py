@@ -15,6 +15,8 @@ import contextlib
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
@@ -30,7 +32,7 @@ from ..retrying import Reconnector, ReconnectPolicy
 from ..sessions.event_stream import EventParser
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
     from types import TracebackType
 
     from ..policy.failure import Failure
@@ -256,6 +258,12 @@ def sse(
     for name, limit in (("idle", idle), ("progress", progress)):
         if limit is not None:
             check_seconds("sse", name, limit, least=0.001, hint="None is the default")
+    check_type("sse", "headers", headers, (Mapping, NoneType), give="a mapping or None")
+    check_type("sse", "last_event_id", last_event_id, str, give="a str")
+    if "timeout" in request:
+        raise TypeError("sse: timeout is that of the client, but how long the stream may be silent is idle=")
+    if not hasattr(client, "build_request") or not hasattr(client, "aclose"):
+        raise TypeError(f"sse: client must be an AsyncClient of httpx or httpx2, not {type(client).__name__}")
     return EventSource(
         client,
         url,
