@@ -5,7 +5,8 @@ error, the attempt's evidence becomes an ``Outcome``, the retry table gives a ve
 observers once, with its verdict. A request that goes well makes no event and no retry state: a few integers are
 counted. An error that surfaces carries its failure, the verdict with its reason, the number of attempts and the
 failures before it, so that a caller's own retry layer can decide.
-Not responsible for what may be repeated (``policy.retry``) or for waiting (``retrying``).
+Not responsible for what an attempt's end means (``outcomes``), for what may be repeated (``policy.retry``) or for
+waiting (``retrying``).
 """
 
 from __future__ import annotations
@@ -13,30 +14,21 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypedDict, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ..errors import (
-    ClosedError,
-    ConnectFailed,
-    DeadlineExceeded,
-    HoldwireError,
-    LocalProtocolError,
-    ProxyError,
-    UnsupportedProtocol,
-)
+from ..errors import ClosedError, DeadlineExceeded, HoldwireError, LocalProtocolError, UnsupportedProtocol
 from ..events import FailureRecorded, RequestRetried
 from ..policy import diagnosis
 from ..policy.flight import narrate
 from ..policy.idle_limit import YOUNG
 from ..policy.kind import Kind
-from ..policy.outcome import Outcome, has_retrier, is_idempotent
 from ..policy.phase import Phase, Sent
 from ..policy.retry import REASONS, History, Rules, decide
-from ..policy.retry_after import parse_retry_after
 from ..retrying import Retrier, pause
+from . import outcomes
 from .connection import Attempt
 from .head import encode_head
 from .idle import SPREADING
@@ -51,7 +43,7 @@ if TYPE_CHECKING:
     from ..policy.retry import Verdict
     from ..retrying import RetryPolicy
     from .connection import HttpConnection
-    from .messages import Headers, Request, Response
+    from .messages import Request, Response
     from .pool import Pool
 
 __all__ = ["Exchange"]
@@ -167,10 +159,13 @@ class Exchange:
         if request.spans is not None:
             request.spans.failed(error)
         retrier.connect_by = attempt.connect_by
-        verdict, delay = retrier.judge(self._outcome(request, attempt, error), error)
+        verdict, delay = retrier.judge(outcomes.of_error(attempt, error), error)
         explained: dict[int, Failure] = {}
-        if error.failure is not None:
-            explained[id(error.failure)] = self._pool.explain(request.origin, error.failure, attempt.idle_before)
+        failure = error.failure
+        if failure is not None:
+            if failure.category in SPREADING and failure.peer and not attempt.multiplexed:
+                self._pool.idle.suspect(failure.peer)
+            explained[id(failure)] = self._pool.explain(request.origin, failure, attempt.idle_before)
         _put_on_records(error, explained, verdict, retrier.attempts - verdict.retries)
         self._tell(request, attempt, error, verdict, retrier, delay)
         if verdict.free_idle:
@@ -190,7 +185,7 @@ class Exchange:
         self, request: Request, attempt: Attempt, response: Response, retrier: Retrier
     ) -> tuple[bool, float] | None:
         """The same for a response that may not be the answer; None if it is."""
-        verdict, delay = retrier.judge(self._status_outcome(request, attempt, response), None)
+        verdict, delay = retrier.judge(outcomes.of_response(attempt, response), None)
         self._retried(request, verdict, retrier, delay, status=response.status)
         return (verdict.fresh_connection, delay) if verdict.retries else None
 
@@ -198,66 +193,10 @@ class Exchange:
         budget = self._budget.of(request.origin)
         return Retrier(self._policy, self._rules, budget, deadline=request.deadline, began=began)
 
-    # --- what an attempt's end means ---
-
-    def _outcome(self, request: Request, attempt: Attempt, exc: HoldwireError) -> Outcome:
-        failure = exc.failure
-        if failure is None:
-            outcome = Outcome(phase=attempt.phase, sent=attempt.sent, reused=attempt.reused)
-        else:
-            outcome = Outcome.of(failure)
-        if failure is None or not failure.phase.is_setup:
-            outcome = replace(outcome, sent=attempt.sent, reused=attempt.reused)
-        if failure is not None and failure.category in SPREADING and failure.peer and not attempt.multiplexed:
-            self._pool.idle.suspect(failure.peer)
-        return replace(
-            outcome,
-            path_suspect=attempt.replaced,
-            user_timeout=isinstance(exc, DeadlineExceeded),
-            multiplexed=attempt.multiplexed,
-            http2=attempt.http2,
-            first_stream=attempt.first_stream,
-            goaway_error=attempt.goaway_error,
-            answered=attempt.received > 0,
-            status=exc.status if isinstance(exc, ProxyError) else None,
-            other_address_left=isinstance(exc, ConnectFailed) and exc.address_left,
-            **self._of_request(request),
-        )
-
-    def _status_outcome(self, request: Request, attempt: Attempt, response: Response) -> Outcome:
-        headers = response.headers
-        return Outcome(
-            phase=Phase.RESPONSE_WAIT,
-            sent=Sent.ALL if not attempt.response_early else Sent.PART,
-            reused=attempt.reused,
-            multiplexed=response.stream_id is not None,
-            status=response.status,
-            retry_after=parse_retry_after(_header(headers, b"retry-after").decode("latin-1"), now=time.time()),
-            connection_close=b"close" in _header(headers, b"connection").lower(),
-            early_response=attempt.response_early,
-            **self._of_request(request),
-        )
-
-    def _of_request(self, request: Request) -> _RequestFacts:
-        body = request.body
-        return {
-            "idempotent": is_repeatable(request),
-            "replayable": isinstance(body, bytes) or body.replayable,
-            "body_consumed": not isinstance(body, bytes) and body.started,
-            "caller_retries": has_retrier(request.headers),
-        }
-
     def verdict_on_suspect(self, attempt: Attempt) -> Verdict:
         """What is to be done about an attempt whose path looks dead, with nothing decided or paid yet."""
-        request = attempt.request
-        outcome = Outcome(
-            phase=attempt.phase if attempt.phase.is_exchange else Phase.RESPONSE_WAIT,
-            path_suspect=True,
-            reused=attempt.reused,
-            **self._of_request(request),
-        )
-        retrier = attempt.retrier or self._retrier(request, time.monotonic())
-        return retrier.preview(outcome)
+        retrier = attempt.retrier or self._retrier(attempt.request, time.monotonic())
+        return retrier.preview(outcomes.of_suspect(attempt))
 
     # --- telling ---
 
@@ -294,7 +233,7 @@ class Exchange:
         if failure is None:
             return
         failure = failure.evolve(sent=Sent.PART, reused=attempt.reused)
-        verdict = decide(replace(Outcome.of(failure), response_readable=True), History(), Rules())
+        verdict = decide(outcomes.of_cut_upload(failure), History(), Rules())
         self._record(request, failure, attempt.began, time.time_ns(), verdict, attempt.number)
 
     def _record(
@@ -376,15 +315,6 @@ async def _check_wanted(attempt: Attempt) -> None:
     raise DeadlineExceeded(message, limit=limit, failure=failure)
 
 
-class _RequestFacts(TypedDict):
-    """What an ``Outcome`` says of the request alone."""
-
-    idempotent: bool
-    replayable: bool
-    body_consumed: bool
-    caller_retries: bool
-
-
 class _BodyWatch:
     """Counts the request when its answer's body has ended, and tells of a failure that comes while it is read."""
 
@@ -410,9 +340,8 @@ class _BodyWatch:
         stats.failed += self.is_answer
         if exc.failure is None:
             return
-        ended = replace(Outcome.of(exc.failure), response_started=True, idempotent=is_repeatable(request))
         exc.attempts = self._attempt.number
-        exc.verdict = decide(ended, History(), Rules())
+        exc.verdict = decide(outcomes.of_broken_body(self._attempt, exc.failure), History(), Rules())
         explained = self._pool.explain(request.origin, exc.failure, self._attempt.idle_before)
         exc.explain(explained.evolve(safe_to_retry=exc.verdict.safe_to_retry, attempts=exc.attempts))
         _annotate(exc)
@@ -470,11 +399,6 @@ def _summary(error: HoldwireError) -> str:
     return f"holdwire: {tried}{before}; not sent again because {REASONS[verdict.reason]}; {safe}"
 
 
-def is_repeatable(request: Request) -> bool:
-    """Whether doing the request again does no more than doing it once."""
-    return is_idempotent(request.method.decode("ascii"), request.headers, marked=request.marked)
-
-
 async def discard(response: Response) -> None:
     """Read the rest of a response that is not taken for an answer, so that its connection can be used again.
 
@@ -493,8 +417,3 @@ async def discard(response: Response) -> None:
         pass
     finally:
         await response.body.aclose()
-
-
-def _header(headers: Headers, name: bytes) -> bytes:
-    """The first value of ``name`` (lower case); empty if there is none."""
-    return next((value for key, value in headers if key.lower() == name), b"")
