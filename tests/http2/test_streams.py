@@ -513,7 +513,6 @@ async def test_what_waited_behind_anothers_upload_over_tls_when_writing_failed_i
 
         async with anyio.create_task_group() as group:
             group.start_soon(upload)
-            await anyio.lowlevel.checkpoint()  # trio begins tasks in any order
             group.start_soon(post)
         assert texts == ["/small"]
         assert server.answered.count("/small") == 1
