@@ -8,7 +8,7 @@ import socket
 import ssl
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -55,6 +55,15 @@ def read_all(sock: socket.socket) -> tuple[bytes, BaseException | None]:
     except OSError as error:
         return data, error
     return data, None
+
+
+@pytest.mark.parametrize("target", ["localhost:6379", ("localhost",), ("localhost", "6379"), 6379])
+def test_a_target_is_host_and_port(target: Any) -> None:
+    for kind in (ChaosProxy, BlockingChaosProxy):
+        with pytest.raises(TypeError, match=rf"{kind.__name__}: target must be host and port, \('localhost', 6379\)"):
+            kind(target)
+    with pytest.raises(TypeError, match=r"target_tls must be an ssl\.SSLContext or None, not bool"):
+        ChaosProxy(("localhost", 1), target_tls=target is not None)  # type: ignore[arg-type]
 
 
 @pytest.mark.anyio

@@ -7,7 +7,7 @@ import http.client
 import socket
 import ssl
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -177,6 +177,52 @@ def test_answers_come_one_after_another_and_the_last_one_stays(plain: ChaosServe
     connection = client(plain)
     assert [fetch(connection, path="/x") for _ in range(3)] == [b"1", b"2", b"2"]
     connection.close()
+
+
+def test_a_star_stands_for_every_path_that_has_nothing_of_its_own(plain: ChaosServer) -> None:
+    plain.answer("*", Answer(body=b"any"))
+    plain.answer("/a", Answer(body=b"a"))
+    plain.handle("/h", lambda _: Answer(body=b"h"))
+    plain.script("", path="/a")
+    plain.script("response:0 rst", path="*")
+    connection = client(plain)
+    for _ in range(2):
+        assert fetch(connection, path="/a") == b"a"
+    with pytest.raises(ConnectionResetError):
+        fetch(connection, path="/b")
+    connection.close()
+    connection = client(plain)
+    assert [fetch(connection, path=path) for path in ("/b", "/h")] == [b"any", b"h"]
+    connection.close()
+
+
+@pytest.mark.parametrize("path", ["order", "/order?number=1", ""])
+def test_a_path_that_no_request_has_is_refused(plain: ChaosServer, path: str) -> None:
+    with pytest.raises(ValueError, match="path="):
+        plain.script("response:0 rst", path=path)
+    with pytest.raises(ValueError, match="path="):
+        plain.answer(path, Answer())
+    with pytest.raises(ValueError, match="path="):
+        plain.handle(path, lambda _: Answer())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"body": "text"}, "Answer: body must be bytes, not str"),
+        ({"headers": {"A": "b"}}, "Answer: headers must be pairs"),
+        ({"status": "200"}, "Answer: status must be a whole number"),
+    ],
+)
+def test_an_answer_that_cannot_be_given_is_refused_where_it_is_made(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        Answer(**wrong)
+
+
+def test_a_word_for_tls_is_refused() -> None:
+    yes: Any = "yes"
+    with pytest.raises(TypeError, match=r"^ChaosServer: tls must be True, False, an Identity or .*, not str$"):
+        ChaosServer(tls=yes)
 
 
 def test_expect_is_answered_with_100(plain: ChaosServer) -> None:

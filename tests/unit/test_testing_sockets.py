@@ -133,6 +133,11 @@ def test_a_sweep_over_a_scenario_that_never_ends_says_so() -> None:
         scenario()
 
 
+def test_a_sweep_whose_plan_is_not_used_does_not_pass_for_a_test() -> None:
+    with pytest.raises(RuntimeError, match=r"made no call under run.plan: run it in a `with run.plan.installed"):
+        list(sweep())
+
+
 def test_it_can_be_installed_under_holdwire() -> None:
     dial = pytest.importorskip("holdwire.net.dial")
     before = dial.socket_factory

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import abc
 import random
+import ssl
 from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, final
 
 import anyio
 
+from ..policy.checks import check_type
 from ._faulty import FaultyLink
 from ._link import Link, LinkEnded
 from ._listener import Listener
@@ -23,7 +25,6 @@ from .ledger import Journal
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import AsyncGenerator, Callable, Iterable
     from typing import TypeAlias
 
@@ -67,6 +68,8 @@ class Chaos(abc.ABC):
         buffer: int | None,
         http2: bool = False,
     ) -> None:
+        give = "True, False, an Identity or an ssl.SSLContext"
+        check_type(type(self).__name__, "tls", tls, (bool, Identity, ssl.SSLContext), give=give)
         if isinstance(tls, bool):
             self.identity = self_signed() if tls else None
         else:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, final
 
+from ..policy.checks import check_type
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -99,6 +101,16 @@ class Answer:
     raw: bytes | None = field(default=None, repr=False)
     """Exactly these bytes (of whatever protocol the connection speaks) instead of all the above; the connection is
     closed afterwards."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail only when a request comes, in the server's thread.
+
+        Raises:
+            TypeError: The message says what to give.
+        """
+        check_type("Answer", "status", self.status, int, give="a whole number")
+        check_type("Answer", "headers", self.headers, (tuple, list), give="pairs, (('Name', 'value'),)")
+        check_type("Answer", "body", self.body, bytes, give="bytes")
 
     def ends_connection(self, request: Request) -> bool:
         """Whether nothing can follow this answer."""

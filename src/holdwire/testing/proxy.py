@@ -19,11 +19,14 @@ a client of HTTP/2 is then cut into frames. Not responsible for the meaning of f
 
 from __future__ import annotations
 
+import ssl
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Self, final
+from types import NoneType
+from typing import TYPE_CHECKING, Self, cast, final
 
 import anyio
 
+from ..policy.checks import check_type
 from ._background import Background
 from ._chaos import Chaos, Connection
 from ._faulty_frames import FaultyFrames
@@ -32,7 +35,6 @@ from ._link import Link, LinkEnded
 from .faults import Action, Point, Script
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
@@ -58,6 +60,11 @@ class _Relay(Chaos):
         http2: bool = False,
     ) -> None:
         super().__init__(tls=tls, host=host, port=port, seed=seed, buffer=buffer, http2=http2)
+        owner, place = type(self).__name__, cast("object", target)
+        parts = cast("tuple[object, ...]", place) if isinstance(place, tuple) else ()
+        if len(parts) != 2 or not isinstance(parts[0], str) or not isinstance(parts[1], int):
+            raise TypeError(f"{owner}: target must be host and port, ('localhost', 6379), not {target!r:.60}")
+        check_type(owner, "target_tls", target_tls, (ssl.SSLContext, NoneType), give="an ssl.SSLContext or None")
         self._target = target
         self._target_tls = target_tls
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["ChaosServer"]
 
 _IN_A_REQUEST = frozenset({Point.IDLE, Point.REQUEST, Point.RESPONSE, Point.FRAME})
+_ANY = "*"
 _LINGER = 1.0
 """Seconds; as long as a client may take to read an early answer."""
 
@@ -101,10 +102,10 @@ class ChaosServer(Background):
         """Give the next connections, or the next requests for ``path``, one script each; later ones are healthy.
 
         A script for a path begins with the head of its request already read: ``request`` faults inside it strike
-        at once.
+        at once. ``"*"`` is for all paths without a script of their own.
 
         Raises:
-            ValueError: A script has no meaning, or asks for what this server cannot do.
+            ValueError: A script has no meaning, or asks for what this server cannot do; or no request has such a path.
         """
         if path is None:
             super().script(*scripts)
@@ -112,7 +113,7 @@ class ChaosServer(Background):
             checked = [
                 self._check(Script.of(script)).require(_IN_A_REQUEST, "a script for a path") for script in scripts
             ]
-            self._path_scripts.setdefault(path, deque()).extend(checked)
+            self._path_scripts.setdefault(_checked(path), deque()).extend(checked)
 
     def clear_scripts(self) -> None:
         """Forget every script that has not begun, and end ``sprinkle``."""
@@ -122,20 +123,25 @@ class ChaosServer(Background):
     def answer(self, path: str, *answers: Answer) -> None:
         """Answer requests for ``path`` with ``answers``, one after another; the last one stays.
 
+        ``"*"`` is for all paths that have neither answers nor a handler.
+
         Raises:
-            ValueError: No answer was given.
+            ValueError: No answer was given, or no request has such a path.
         """
         if not answers:
             message = f"give at least one answer for {path}"
             raise ValueError(message)
-        self._answers[path] = deque(answers)
+        self._answers[_checked(path)] = deque(answers)
 
     def handle(self, path: str, handler: Handler) -> None:
         """Answer requests for ``path`` with ``handler(request)``, called in the server's thread.
 
         ``handle("*", ...)`` is for all other paths. Answers given with ``answer`` come first; only they can be early.
+
+        Raises:
+            ValueError: No request has such a path.
         """
-        self._handlers[path] = handler
+        self._handlers[_checked(path)] = handler
 
     # --- inside: runs in the server's loop ---
 
@@ -220,18 +226,18 @@ class ChaosServer(Background):
 
     def script_for(self, path: str) -> Script | None:
         """Take the next script for ``path``."""
-        scripts = self._path_scripts.get(path)
+        scripts = self._path_scripts.get(path if path in self._path_scripts else _ANY)
         return scripts.popleft() if scripts else None
 
     def execute(self, request: Request, answer: Answer | None) -> Answer:
         """Execute a request that has arrived whole; ``answer`` is of ``next_answer``."""
         self.ledger.record(request)
         self.journal.note("executed", request.connection, f"{request.method} {request.target}")
-        return answer or (self._handlers.get(request.path) or self._handlers.get("*") or _echo)(request)
+        return answer or (self._handlers.get(request.path) or self._handlers.get(_ANY) or _echo)(request)
 
     def next_answer(self, path: str) -> Answer | None:
         """Take the next answer that was given for ``path``; the last one stays."""
-        answers = self._answers.get(path)
+        answers = self._answers.get(path if path in self._answers or path in self._handlers else _ANY)
         if answers is None:
             return None
         return answers.popleft() if len(answers) > 1 else answers[0]
@@ -242,6 +248,15 @@ class ChaosServer(Background):
         with anyio.move_on_after(_LINGER):
             while await link.receive():
                 pass
+
+
+def _checked(path: str) -> str:
+    """``path``, if a request can have it: what begins with a slash, a URL or ``host:port`` (for proxies), or any."""
+    if path != _ANY and not path.startswith("/") and ":" not in path:
+        raise ValueError(f"path={path!r}: no request has it; begin it with a slash, or give '*' for any")
+    if "?" in path:
+        raise ValueError(f"path={path!r}: leave out the query, which is not looked at")
+    return path
 
 
 def _echo(request: Request) -> Answer:

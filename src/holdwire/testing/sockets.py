@@ -247,7 +247,8 @@ def sweep(
 
     Raises:
         ValueError: ``base`` has faults at other points than calls, or ``calls`` has other points.
-        RuntimeError: The scenario still made an n-th call when ``n`` was ``limit``: it does not end.
+        RuntimeError: The scenario still made an n-th call when ``n`` was ``limit``: it does not end. Or it made none at
+            all, so that nothing was tried.
     """
     common = Script.of(base)
     numbers = tuple(errnos)
@@ -257,6 +258,9 @@ def sweep(
                 fault = Fault(point=point, nth=nth, action=Action.ERRNO, value=number)
                 plan = SocketPlan((fault, *common))
                 yield Run(fault=fault, plan=plan)
+                if not plan.calls:
+                    message = "the scenario made no call under run.plan: run it in a `with run.plan.installed():`"
+                    raise RuntimeError(message)
                 if plan.calls[point] < nth:
                     break
             else:
