@@ -297,6 +297,15 @@ async def test_a_wrong_option_of_a_request_is_named(
     assert server.accepted == 0
 
 
+async def test_a_server_name_that_is_no_text_is_named_before_anything_is_opened(
+    family: Family, server: ChaosServer
+) -> None:
+    async with family.client() as client:
+        with pytest.raises(TypeError, match=r"sni_hostname.*=b'name': give a str"):
+            await client.get(server.url.replace("http", "https"), extensions={"sni_hostname": b"name"})
+    assert server.accepted == 0
+
+
 @pytest.mark.parametrize("name", ["connect", "read", "write", "pool"])
 async def test_a_time_out_that_is_no_number_is_named(family: Family, server: ChaosServer, name: str) -> None:
     async with family.client() as client:

@@ -130,6 +130,7 @@ class Adapter:
 
         Raises:
             UnsupportedProtocol, ConnectFailed: The URL leads nowhere.
+            TypeError, ValueError: An extension is wrong.
         """
         server_name = extensions.get("sni_hostname")
         origin = self._origins.get((place, server_name))
@@ -162,7 +163,10 @@ class Adapter:
         self._is_instrumented = warn_if_instrumented(self._transport(), said=self._is_instrumented)
         return None if self._is_instrumented else maker
 
-    def _origin(self, place: tuple[bytes, bytes, int | None], server_name: str | None) -> Origin:
+    def _origin(self, place: tuple[bytes, bytes, int | None], server_name: object) -> Origin:
+        if not isinstance(server_name, str | None):
+            message = f'extensions["sni_hostname"]={server_name!r:.80}: give a str'
+            raise TypeError(message)
         scheme = place[0].decode("ascii")
         host = place[1].decode("ascii")
         if not host:
