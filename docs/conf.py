@@ -23,7 +23,8 @@ nitpicky = True
 # What other libraries define is not described here, and their inventories would have to be fetched.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!holdwire\b).*"),
-    ("py:class", r"holdwire\.(switches\.Testing|testing\.streams\._Wire|transports\.wrap\.ClientT)"),
+    ("py:class", r"holdwire\.(policy\.stream_limit\.StreamLimit|switches\.Testing)"),
+    ("py:class", r"holdwire\.(testing\.streams\._Wire|transports\.wrap\.ClientT)"),
 ]
 suppress_warnings = ["toc.empty_glob"]
 
