@@ -172,14 +172,22 @@ def test_a_server_that_accepts_no_more_has_crashed_as_far_as_one_can_see_from_ou
 async def test_who_interrupts_the_wait_for_an_answer_leaves_no_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         case = Case(target=Target("127.0.0.1", listener.getsockname()[1], secure=False))
+        listener.settimeout(5)
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: conversation.look(case, verify=True))
+            looking = anyio.CancelScope()
+
+            async def look() -> None:
+                with looking:
+                    await conversation.look(case, verify=True)
+
+            group.start_soon(look)
             server, _ = await anyio.to_thread.run_sync(listener.accept)
-            await anyio.to_thread.run_sync(server.recv, 1000)
-            group.cancel_scope.cancel()
-    server.settimeout(5)
-    with server, pytest.raises(ConnectionResetError):
-        server.recv(1000)
+            server.settimeout(5)
+            with server:
+                await anyio.to_thread.run_sync(server.recv, 1000)
+                looking.cancel()
+                with pytest.raises(ConnectionResetError):
+                    await anyio.to_thread.run_sync(server.recv, 1000)
 
 
 def test_logs_are_looked_into(tmp_path: Path) -> None:
