@@ -102,11 +102,16 @@ class SendAdapter(_Adapter, trio.abc.SendStream):
         """Anyio has no such method: under the stream's own guard for writing, wait for room in our kernel."""
         with _trio_errors():
             assert isinstance(self.stream, Wire)
-            with self.stream._sending:
+            if self.stream._sending:
+                raise anyio.BusyResourceError("writing to")
+            self.stream._sending = True
+            try:
                 await anyio.lowlevel.checkpoint()
                 self.stream._check_in_use()
                 await _wait_for_room(self.stream)
                 self.stream._check_in_use()
+            finally:
+                self.stream._sending = False
 
 
 async def _wait_for_room(wire: Wire) -> None:

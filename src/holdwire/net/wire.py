@@ -19,7 +19,7 @@ import abc
 import enum
 from typing import TYPE_CHECKING, cast
 
-from anyio import EndOfStream, ResourceGuard
+from anyio import BusyResourceError, EndOfStream
 from anyio.abc import ByteStream
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
@@ -84,8 +84,8 @@ class Wire(ByteStream):
         self._waits_before = 0
         """How often a task had waited here when the last send was over."""
         self.flight = Flight()
-        self._receiving = ResourceGuard("reading from")
-        self._sending = ResourceGuard("writing to")
+        self._receiving = self._sending = False
+        """Whether a task is inside ``receive``, and inside ``send``."""
 
     # --- for holdwire's own protocol code ---
 
@@ -144,6 +144,11 @@ class Wire(ByteStream):
     @abc.abstractmethod
     def unsent(self) -> int:
         """Bytes accepted by ``write`` that the kernel has not taken yet: ciphertext of ours."""
+
+    @property
+    def accepted(self) -> int:
+        """Bytes of messages that were handed over for good: to the kernel or, with TLS, encrypted."""
+        return self.bytes_out
 
     @property
     def saw_close_notify(self) -> bool:
@@ -211,7 +216,10 @@ class Wire(ByteStream):
         if max_bytes < 1:
             message = f"max_bytes must be a positive integer, not {max_bytes!r}"
             raise ValueError(message)
-        with self._receiving:
+        if self._receiving:
+            raise BusyResourceError("reading from")
+        self._receiving = True
+        try:
             # with nothing in hand yet the checkpoint need not be shielded, which costs more
             ready = self.holds_input
             await (checkpoint() if ready else checkpoint_if_cancelled())
@@ -234,6 +242,8 @@ class Wire(ByteStream):
             if not data:
                 raise EndOfStream
             return data
+        finally:
+            self._receiving = False
 
     async def send(self, item: bytes) -> None:
         """As ``anyio.abc.ByteSendStream.send``.
@@ -241,7 +251,10 @@ class Wire(ByteStream):
         Raises:
             anyio.BusyResourceError, ClosedError, ConnectionLost.
         """
-        with self._sending:
+        if self._sending:
+            raise BusyResourceError("writing to")
+        self._sending = True
+        try:
             await checkpoint_if_cancelled()
             self._check_in_use()
             waits = self.wait_count
@@ -253,17 +266,26 @@ class Wire(ByteStream):
                     raise
             elif not isinstance(cast("object", item), bytes | bytearray | memoryview):
                 raise TypeError(f"a bytes-like object is required, not {type(item).__name__!r}")
-            if self.wait_count == waits and (waits == self._waits_before or self.runtime.every_call_yields):
+            waited = self.wait_count
+            if waited == waits and (waits == self._waits_before or self.runtime.every_call_yields):
                 await cancel_shielded_checkpoint()
-            self._waits_before = self.wait_count
+                waited = self.wait_count
+            self._waits_before = waited
+        finally:
+            self._sending = False
 
     async def send_eof(self) -> None:
         """As ``anyio.abc.ByteStream.send_eof``; may be called again."""
-        with self._sending:
+        if self._sending:
+            raise BusyResourceError("writing to")
+        self._sending = True
+        try:
             await checkpoint_if_cancelled()
             self._check_in_use()
             await self.finish()
             await cancel_shielded_checkpoint()
+        finally:
+            self._sending = False
 
     async def aclose(self) -> None:
         """Close gracefully; cancelled, it aborts nothing that ``close`` would not. May be called again."""

@@ -16,7 +16,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from anyio import EndOfStream, ResourceGuard
+from anyio import BusyResourceError, EndOfStream
 from anyio.abc import ByteStream
 
 from ..errors import ClosedError, ConnectionLost, HoldwireError
@@ -65,7 +65,7 @@ class Stream(ByteStream):
         self._notify = notify
         self._context = context
         self._runtime = current()
-        self._sending = ResourceGuard("writing to")
+        self._sending = False
         self._turn = Turn()
         """Held by who sends: a message, or what is left of one."""
         self._reading = False
@@ -117,8 +117,11 @@ class Stream(ByteStream):
             ConnectionLost: The connection failed; ``fate`` says how much of ``item`` was written and acknowledged.
             anyio.BusyResourceError, ClosedError: As anyio has it.
         """
-        with self._sending:
-            turn = self._turn
+        if self._sending:
+            raise BusyResourceError("writing to")
+        self._sending = True
+        turn = self._turn
+        try:
             if turn.held:
                 await turn.acquire(None)
             else:
@@ -129,13 +132,20 @@ class Stream(ByteStream):
                 await self._send_whole(item)
             finally:
                 turn.release()
+        finally:
+            self._sending = False
 
     async def send_eof(self) -> None:
         """As ``anyio.abc.ByteStream.send_eof``."""
-        with self._sending:
+        if self._sending:
+            raise BusyResourceError("writing to")
+        self._sending = True
+        try:
             async with self._turn:
                 await self._send_rest()
                 await self._wire.send_eof()
+        finally:
+            self._sending = False
 
     async def aclose(self) -> None:
         """Close gracefully; may be called again, and while other tasks use the stream."""
@@ -162,7 +172,7 @@ class Stream(ByteStream):
 
     async def _send_whole(self, item: bytes) -> None:
         wire = self._wire
-        taken, on_wire = self._taken(), wire.bytes_out
+        taken, on_wire = wire.accepted, wire.bytes_out
         in_use = not self._end_told
         if self._slow_peer is not None:
             self._slow_peer.watch()
@@ -172,14 +182,10 @@ class Stream(ByteStream):
         except (ConnectionLost, ClosedError) as exc:
             raise self._lost(exc, in_use=in_use, size=len(item), taken=taken, on_wire=on_wire) from exc.__cause__
         except BaseException:
-            written = self._taken() - taken
+            written = wire.accepted - taken
             if written:
                 self._rest = bytes(item[written:])
             raise
-
-    def _taken(self) -> int:
-        """Bytes of messages that were handed over for good: to the kernel, or encrypted."""
-        return getattr(self._wire, "accepted", self._wire.bytes_out)
 
     # --- for the heartbeat ---
 
@@ -253,7 +259,7 @@ class Stream(ByteStream):
             on_wire=self._wire.bytes_out - on_wire,
             outq=failure.outq,
             size=size,
-            written=0 if size is None else self._taken() - taken,
+            written=0 if size is None else self._wire.accepted - taken,
         )
         lost = exc if isinstance(exc, ConnectionLost) else self._wire.latch(failure)
         error = type(lost)(f"{failure} ({fate})", failure=failure)

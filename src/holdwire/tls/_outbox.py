@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import DeadlineExceeded
-from ..net.stream import SocketStream
 from ..net.turn import Turn
 from ._deadline import time_left
-from .foreign import ForeignWire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..net.stream import SocketStream
     from .engine import Engine
+    from .foreign import ForeignWire
     from .stream import TLSStream
 
 __all__ = ["Lower", "Outbox"]
@@ -43,7 +43,7 @@ class Outbox:
 
     def __len__(self) -> int:
         """Bytes that ``lower`` has not taken."""
-        beneath = len(self._rest) - (self._taken() - self._mark) if self._rest else 0
+        beneath = len(self._rest) - (self._lower.accepted - self._mark) if self._rest else 0
         return beneath + self._engine.pending
 
     @property
@@ -69,7 +69,7 @@ class Outbox:
             self._rest = b""
             return False
         self._rest = self._rest[taken:]
-        self._mark = self._taken()
+        self._mark = self._lower.accepted
         return True
 
     async def flush(self, deadline: float | None, until: Callable[[bool], bool] | None = None) -> bool:
@@ -102,16 +102,11 @@ class Outbox:
         self._engine.discard()
         self._rest = b""
 
-    def _taken(self) -> int:
-        """Bytes that ``lower`` has taken from us so far; ``bytes_out`` of TLS beneath counts its own ciphertext."""
-        lower = self._lower
-        return lower.bytes_out if isinstance(lower, SocketStream | ForeignWire) else lower.accepted
-
     def _gather(self) -> bool:
         """Whether there is something to send, now in ``_rest``."""
         if not self._rest:
             self._rest = self._engine.take()
-            self._mark = self._taken()
+            self._mark = self._lower.accepted
         return bool(self._rest)
 
     async def _send(self, deadline: float | None, *, until_input: bool) -> bool:
@@ -121,5 +116,5 @@ class Outbox:
         try:
             return await self._lower.write(rest, time_left(deadline), until_input=until_input) < len(rest)
         finally:
-            self._mark = self._taken()
+            self._mark = self._lower.accepted
             self._rest = rest[self._mark - mark :]

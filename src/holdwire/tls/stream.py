@@ -92,8 +92,7 @@ class TLSStream(Wire):
         self.peer_port = lower.peer_port
         self.host: str = lower.host
         self.port: int = lower.port
-        self.accepted = 0
-        """Bytes of plaintext that were encrypted, and so will leave before any later ones."""
+        self._accepted = 0
         self.on_session: Callable[[Engine], None] | None = None
         """Given the engine, once, after the first application data: now its session is one to resume."""
         self._outbox = Outbox(engine, lower)
@@ -343,7 +342,7 @@ class TLSStream(Wire):
     def _encrypt(self, data: bytes | memoryview) -> Step:
         step = self._step(self.engine.write, data)
         if step is Step.DONE:
-            self.accepted += len(data)
+            self._accepted += len(data)
         return step
 
     def _answered(self, arrived: bool = False) -> bool:  # noqa: FBT001, FBT002 - the outbox's question
@@ -477,6 +476,10 @@ class TLSStream(Wire):
     @property
     def closed(self) -> bool:
         return self._closed or self.lower.closed
+
+    @property
+    def accepted(self) -> int:
+        return self._accepted
 
     @property
     def unsent(self) -> int:
