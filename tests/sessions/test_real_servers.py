@@ -100,6 +100,7 @@ class Subscriber:
         self.sessions = holdwire.sessions(url, on_connect=self._login, heartbeat=heartbeat, reconnect=QUICK)
         self.story = story
         self.messages: list[object] = []
+        self.heard = anyio.Event()
         self.subscribed = anyio.Event()
         self.last: Session | None = None
 
@@ -119,6 +120,7 @@ class Subscriber:
                         reply = await read_reply(session.login)
                         if reply[0] == b"message":
                             self.messages.append(reply[2])
+                            self.heard.set()
                             if reply[2] == b"end":
                                 return
                         session.boundary()
@@ -148,6 +150,8 @@ async def test_redis_is_restarted_and_the_subscription_comes_back(way: str, stor
             group.start_soon(subscriber.run)
             await subscriber.up()
             assert await publish(redis.port, b"one") == b"1"
+            with anyio.fail_after(15):
+                await subscriber.heard.wait()  # Redis may answer who publishes before it writes to who subscribes
             tale.breaks()
             await anyio.to_thread.run_sync(redis.kill if way == "kill" else redis.stop)
             await anyio.to_thread.run_sync(redis.start)

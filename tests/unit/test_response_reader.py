@@ -276,3 +276,14 @@ def test_headers_that_come_again_are_the_same_and_cookies_are_not_remembered() -
         assert not reader.reusable
     assert (b"X-Same", b"1") in parser._known_headers
     assert not any(b"s3cret" in value for _, value in parser._known_headers)
+
+
+def test_a_keep_alive_that_says_nothing_new_is_remembered_and_a_close_is_read_each_time() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nConnection: %b\r\nContent-Length: 0\r\n\r\n"
+    for said, reusable in ((b"Keep-Alive", True), (b"close", False)) * 2:
+        reader, _ = read(raw % said)
+        assert reader.reusable is reusable
+    assert (b"Connection", b"Keep-Alive") in parser._known_headers
+    assert (b"Connection", b"close") not in parser._known_headers
+    with pytest.raises(Violation):
+        read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: keep-alive\r\n\r\n")

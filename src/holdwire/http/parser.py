@@ -257,17 +257,21 @@ class ResponseReader:
         if header in _known_headers:
             self.headers.append(header)
             return
+        kind = _known_names.get(name)
+        if kind == _LENGTH and value.isdigit():
+            self.headers.append(header)
+            self._note(kind, value)
+            return
         value = value.rstrip(b" \t")  # not done by llhttp where it is lenient
         header = (name, value)
         self.headers.append(header)
         if not value.isascii():
             self.is_ascii = False
-        kind = _known_names.get(name)
         if kind is None:
             kind = _learn(name)
         if kind == _BAD or _ILLEGAL(value):  # what llhttp lets pass with lenient_headers, and h11 does not
             self._spoiled = "an illegal header"
-        elif kind:
+        elif kind and not (kind == _CONNECTION and value.lower() == b"keep-alive"):  # says what is so without it
             self._note(kind, value)
         elif len(name) + len(value) <= _SHORT and name.lower() not in _PRIVATE and value.isascii():
             if len(_known_headers) >= _KNOWN_LIMIT:
