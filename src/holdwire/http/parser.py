@@ -260,7 +260,7 @@ class ResponseReader:
         kind = _known_names.get(name)
         if kind == _LENGTH and value.isdigit():
             self.headers.append(header)
-            self._note(kind, value)
+            self._note(_LENGTH, value)
             return
         value = value.rstrip(b" \t")  # not done by llhttp where it is lenient
         header = (name, value)
