@@ -121,6 +121,9 @@ HEADERS: Final = st.lists(
             b"X: \xff\xfe",
             b" folded",
             b"X: a\rb",
+            b"X:\rb",
+            b"X:\r",
+            b"X:\rContent-Length: 3",
             b"Keep-Alive: timeout=5",
         ]
     ),

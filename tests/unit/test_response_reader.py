@@ -53,6 +53,13 @@ CASES = {
         b"z",
         False,
     ),
+    "CR in a body is the body's": (
+        b"HTTP/1.1 103 So\r\nX: y\r\n\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na\rb",
+        b"GET",
+        200,
+        b"a\rb",
+        True,
+    ),
     "204 has no body": (b"HTTP/1.1 204 No Content\r\n\r\n", b"GET", 204, b"", True),
     "304 has no body whatever it says": (
         b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
@@ -207,6 +214,10 @@ VIOLATIONS = {
     "white space before the first header behind a 1xx": (
         b"\r\nHTTP/1.1 100 Go\r\n\r\nHTTP/1.1 103 So\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\n X: y\r\n\r\n"
     ),
+    "CR behind a colon": b"HTTP/1.1 200 OK\r\nX:\r y\r\nContent-Length: 0\r\n\r\n",
+    "a header hidden behind CR": b"HTTP/1.1 200 OK\r\nX:\rContent-Length: 3\r\n\r\nabc",
+    "the head's end hidden behind CR": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX:\r\r\n\r\nabc",
+    "the end of a 1xx hidden behind CR": b"HTTP/1.1 103 So\r\nX:\r\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "not HTTP at all": b"SSH-2.0-OpenSSH_9.2\r\n",
     "space before the colon": b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nhi",
     "NUL in a value": b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n",

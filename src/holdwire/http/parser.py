@@ -45,6 +45,7 @@ _SHORT: Final = 128
 _PRIVATE: Final = frozenset({b"set-cookie", b"set-cookie2", b"authentication-info", b"proxy-authentication-info"})
 _NAME: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+").fullmatch
 _STATUS_LINE: Final = b"HTTP/"
+_BARE_CR: Final = re.compile(rb"\r(?!\n)").search
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n").search
 _START_LINE: Final = re.compile(rb"[\r\n]*[^\n]*\n([ \t]?)").match
 _KEEP_ALIVE: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
@@ -185,8 +186,11 @@ class ResponseReader:
 
     def _check_head(self, data: bytes) -> None:
         if self.head_complete:
-            if _is_indented(self._head + data if self._head else data, self._interim):
+            heads = self._head + data if self._head else data
+            if _is_indented(heads, self._interim):
                 raise Violation("white space before the first header")
+            if heads.count(b"\r") != heads.count(b"\r\n") and _has_bare_cr(heads, self._interim):
+                raise Violation("a carriage return without a line feed in the head")
         elif self._fed > MAX_HEAD:
             raise Violation(f"the head of the response is larger than {MAX_HEAD // 1024} KiB")
         else:
@@ -357,6 +361,22 @@ def _is_indented(heads: bytes | bytearray, interim: int) -> bool:
                 return False
             at = blank.end()
     return False
+
+
+def _has_bare_cr(heads: bytes | bytearray, interim: int) -> bool:
+    """Whether a CR without LF is in so many 1xx heads and the one behind them.
+
+    llhttp ends a line there right behind a header's colon, so that what follows is another header or the body; others
+    do not (RFC 9112, section 2.2).
+    """
+    at = 0
+    for _ in range(interim + 1):
+        start = _START_LINE(heads, at)
+        blank = None if start is None else _BLANK_LINE(heads, start.end() - 1)
+        if blank is None:  # where llhttp saw the head's end there is none
+            return True
+        at = blank.end()
+    return _BARE_CR(heads, 0, at) is not None
 
 
 def _learn(name: bytes) -> int:
