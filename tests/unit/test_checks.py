@@ -6,7 +6,16 @@ import math
 
 import pytest
 
-from holdwire.policy.checks import check_count, check_flag, check_seconds, check_share, check_type, split_url
+from holdwire.policy.checks import (
+    check_count,
+    check_flag,
+    check_observers,
+    check_seconds,
+    check_share,
+    check_type,
+    socket_options_of,
+    split_url,
+)
 
 
 @pytest.mark.parametrize("value", [2, 2.0, 7.5, 9])
@@ -71,3 +80,27 @@ def test_a_url_that_cannot_be_read_is_refused_without_its_password(text: str) ->
 
 def test_a_url_comes_apart() -> None:
     assert split_url("http://host:8080/x", otherwise="not a URL").port == 8080
+
+
+def test_socket_options_may_come_from_a_generator_and_have_three_or_four_parts() -> None:
+    options = ((1, 2, 3), (1, 2, None, 4))
+    assert socket_options_of(option for option in options) == options
+    assert socket_options_of([]) == ()
+
+
+@pytest.mark.parametrize("wrong", [(1, 2), (1, 2, 3, 4, 5), [1, 2, 3], "abc", 7])
+def test_what_is_no_socket_option_is_refused_and_shown(wrong: object) -> None:
+    with pytest.raises(TypeError, match=r"^socket_options: give setsockopt's arguments as tuples .*, not .") as caught:
+        socket_options_of([(1, 2, 3), wrong])
+    assert str(caught.value).endswith(f"not {wrong!r}")
+
+
+def test_one_socket_option_that_is_no_list_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"not 7$"):
+        socket_options_of(7)
+
+
+def test_observers_come_in_a_list() -> None:
+    check_observers([])
+    with pytest.raises(TypeError, match=r"^observers=7: give a list of observers, \[observer\]$"):
+        check_observers(7)
