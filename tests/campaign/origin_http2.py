@@ -350,8 +350,8 @@ class Http2(HttpPeer):
 
     def _answered(self, stream: _Stream) -> None:
         stream.over = True
-        if not self._half and (one := self.sock.try_of(stream.name, stream.id)) is not None:
-            one.end = self.sock.given
+        if not self._half:
+            self._said(stream)
         for fault in self._cursor.due(Point.RESPONSE, stream.number):
             if fault.at == END and not self.over:
                 self._cursor.take(fault)
@@ -433,7 +433,13 @@ class Http2(HttpPeer):
         self._frames += 1
         if stream is not None:
             stream.frames += 1
-        self._emit(frame.encode(), stream)
+        if self._emit(frame.encode(), stream) and stream is not None and frame.flags & Flag.END_STREAM:
+            self._said(stream)
+
+    def _said(self, stream: _Stream) -> None:
+        """All of an answer has left."""
+        if (one := self.sock.try_of(stream.name, stream.id)) is not None:
+            one.end = self.sock.given
 
     def _is_stopped(self, frame: Frame, stream: _Stream | None) -> bool:
         """Whether a fault that strikes before ``frame`` leaves nobody to send it to."""
@@ -476,20 +482,22 @@ class Http2(HttpPeer):
         one.end = self.sock.given
         self._settled()
 
-    def _emit(self, data: bytes, stream: _Stream | None = None) -> None:
+    def _emit(self, data: bytes, stream: _Stream | None = None) -> bool:
+        """Whether all of it has left."""
         if self._half:
-            return
+            return False
         if stream is None:
             self.link.from_peer(data)
-            return
+            return True
         for part in self._cursor.split(Point.RESPONSE, stream.number, stream.sent, data):
             if isinstance(part, Fault):
                 if self._strike(part):
                     if not self.over:
                         self._rest = (data, stream)
-                    return
+                    return False
             else:
                 stream.sent += len(part)
                 data = data[len(part) :]
                 if not self._half:
                     self.link.from_peer(part)
+        return not self._half
