@@ -141,6 +141,7 @@ async def test_a_proxy_that_refuses_is_told_by_name(server: ChaosServer) -> None
     async with httpx.AsyncClient(transport=holdwire.ResilientTransport(proxy=server.url)) as names["client"]:
         told = await names["who_failed"]("https://localhost:1/")
     assert told == f"proxy_refused in phase proxy, by way of {host}:{port}"
+    await server.journal.until("answered")
     assert [str(entry.detail) for entry in server.journal.entries("answered")] == ["407"]
 
 
