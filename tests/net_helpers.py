@@ -7,12 +7,13 @@ import os
 import socket
 import struct
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 import pytest
 import trio
 
+from holdwire.net.dial import substitute_sockets
 from holdwire.net.resolve import Address
 from holdwire.net.runtime import Runtime, current
 from holdwire.net.stream import SocketStream
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
 
     from holdwire.net.wire import Wire
 
-__all__ = ["clean_runtime", "end_in_fork", "listener", "reset", "stream_pair", "tcp_pair", "until_blocked", "unwilling"]
+__all__ = [
+    "clean_runtime",
+    "end_in_fork",
+    "listener",
+    "refused_then_silent",
+    "reset",
+    "stream_pair",
+    "tcp_pair",
+    "until_blocked",
+    "unwilling",
+]
 
 
 _TURNS = 20
@@ -134,3 +145,26 @@ def unwilling(host: str, *, deaf: bool) -> Generator[Address]:
                 one.settimeout(0)
                 one.connect_ex(sock.getsockname())
         yield Address(socket.AF_INET, *sock.getsockname())
+
+
+@contextlib.contextmanager
+def refused_then_silent(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> Generator[None]:
+    """Every name has two addresses: the first refuses, the second is silent; ``then`` is called as that is tried."""
+
+    async def resolve(*_: object, **__: object) -> list[Address]:
+        await anyio.lowlevel.checkpoint()
+        return [refuses, silent]
+
+    class Told(socket.socket):
+        def connect_ex(self, address: Any, /) -> int:
+            if address[0] == silent.host:
+                then()
+            return super().connect_ex(address)
+
+    monkeypatch.setattr("holdwire.net.dial.resolve", resolve)
+    with (
+        unwilling("127.0.0.2", deaf=False) as refuses,
+        unwilling("127.0.0.3", deaf=True) as silent,
+        substitute_sockets(Told),
+    ):
+        yield

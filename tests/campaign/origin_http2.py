@@ -477,9 +477,7 @@ class Http2(HttpPeer):
         stream.over = stream.reset = True
         self._streams.pop(stream.id, None)
         self._emit(rst_stream(stream.id, code).encode())
-        one = self.sock.try_of(stream.name, stream.id)
-        assert one is not None
-        one.end = self.sock.given
+        self._said(stream)
         self._settled()
 
     def _emit(self, data: bytes, stream: _Stream | None = None) -> bool:

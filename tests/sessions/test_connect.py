@@ -20,10 +20,9 @@ from anyio.streams.tls import TLSAttribute
 
 import holdwire
 from holdwire.events import ConnectionClosed, ConnectionSetUp, FailureRecorded
-from holdwire.net.dial import substitute_sockets
 from holdwire.net.keepalive import effective
 from holdwire.sessions.target import Target
-from tests.net_helpers import reset, unwilling
+from tests.net_helpers import refused_then_silent, reset
 from tests.ports import free_port
 from tests.seen import Seen
 from tests.sessions.peers import echo, serve, silent
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import trustme
-
-    from holdwire.net.resolve import Address
 
 
 pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
@@ -173,24 +170,8 @@ async def test_cancelling_the_connect_leaves_nothing(listener: socket.socket) ->
 
 
 async def test_what_failed_before_the_connect_was_cancelled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def resolve(*_: object, **__: object) -> list[Address]:
-        await anyio.lowlevel.checkpoint()
-        return [refuses, deaf]
-
-    class Told(socket.socket):
-        def connect_ex(self, address: Any, /) -> int:
-            if address[0] == "127.0.0.3":
-                scope.cancel()
-            return super().connect_ex(address)
-
-    monkeypatch.setattr("holdwire.net.dial.resolve", resolve)
     seen = Seen()
-    with (
-        unwilling("127.0.0.2", deaf=False) as refuses,
-        unwilling("127.0.0.3", deaf=True) as deaf,
-        substitute_sockets(Told),
-        anyio.CancelScope() as scope,
-    ):
+    with anyio.CancelScope() as scope, refused_then_silent(monkeypatch, scope.cancel):
         await holdwire.connect("tcp://service.test:9", observers=[seen])
     assert scope.cancelled_caught
     assert [failure.errno_name for failure in seen.failures] == ["ECONNREFUSED"]

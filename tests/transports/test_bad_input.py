@@ -8,6 +8,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import httpx2
 import pytest
 
 import holdwire
@@ -99,7 +100,7 @@ def test_a_proxy_of_another_type_is_named_without_being_repeated(family: Family,
 
 
 async def test_a_client_of_the_other_family_is_told_which_transport_it_takes(family: Family) -> None:
-    other: Any = pytest.importorskip("httpx2" if family.name == "httpx" else "httpx")
+    other: Any = httpx2 if family.name == "httpx" else httpx
     async with other.AsyncClient(transport=family.transport()) as client:
         with pytest.raises(TypeError, match=f"this transport is for {family.name}, and what came is no request"):
             await client.get("http://127.0.0.1:1/")

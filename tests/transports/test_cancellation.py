@@ -20,11 +20,10 @@ import tenacity
 
 import holdwire
 from holdwire.events import ConnectionSetUp
-from holdwire.net.dial import substitute_sockets
 from holdwire.net.resolve import Address
 from holdwire.testing import Answer, ChaosServer, Framing
 from tests.conftest import open_sockets, running_tasks
-from tests.net_helpers import unwilling
+from tests.net_helpers import refused_then_silent, unwilling
 from tests.seen import Seen
 
 if TYPE_CHECKING:
@@ -277,23 +276,10 @@ async def test_cancelled_while_several_addresses_are_tried(
 
 
 async def test_what_failed_before_the_request_was_cancelled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def resolve(*_: object, **__: object) -> list[Address]:
-        await anyio.lowlevel.checkpoint()
-        return [refuses, silent]
-
-    class Told(socket.socket):
-        def connect_ex(self, address: Any, /) -> int:
-            if address[0] == "127.0.0.3":
-                group.cancel_scope.cancel()
-            return super().connect_ex(address)
-
-    monkeypatch.setattr("holdwire.net.dial.resolve", resolve)
     seen = Seen()
-    with unwilling("127.0.0.2", deaf=False) as refuses, unwilling("127.0.0.3", deaf=True) as silent:
-        transport = holdwire.ResilientTransport(observers=[seen])
-        async with httpx.AsyncClient(transport=transport) as client, anyio.create_task_group() as group:
-            with substitute_sockets(Told):
-                await client.get("http://localhost/")
+    async with httpx.AsyncClient(transport=holdwire.ResilientTransport(observers=[seen])) as client:
+        with anyio.CancelScope() as scope, refused_then_silent(monkeypatch, scope.cancel):
+            await client.get("http://localhost/")
     assert [failure.errno_name for failure in seen.failures] == ["ECONNREFUSED"]
     assert [event.final for event in seen.of(ConnectionSetUp)] == [False]
 

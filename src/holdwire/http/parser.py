@@ -186,11 +186,8 @@ class ResponseReader:
 
     def _check_head(self, data: bytes) -> None:
         if self.head_complete:
-            heads = self._head + data if self._head else data
-            if _is_indented(heads, self._interim):
-                raise Violation("white space before the first header")
-            if heads.count(b"\r") != heads.count(b"\r\n") and _has_bare_cr(heads, self._interim):
-                raise Violation("a carriage return without a line feed in the head")
+            if fault := _read_otherwise(self._head + data if self._head else data, self._interim):
+                raise Violation(fault)
         elif self._fed > MAX_HEAD:
             raise Violation(f"the head of the response is larger than {MAX_HEAD // 1024} KiB")
         else:
@@ -344,39 +341,25 @@ class ResponseReader:
         return f"illegal HTTP in {where} of the response: {exc}"
 
 
-def _is_indented(heads: bytes | bytearray, interim: int) -> bool:
-    """Whether a first header begins with white space, in so many 1xx heads and the one behind them.
+def _read_otherwise(heads: bytes | bytearray, interim: int) -> str:
+    """What others in the path read otherwise than llhttp, in so many 1xx heads and the one behind them (RFC 9112, 2.2).
 
-    llhttp, lenient for the sake of folded headers, takes such a line for a header, others in the path for none (RFC
-    9112, section 2.2).
+    Lenient for the sake of folded headers, it takes a first header that begins with white space for one, and ends a
+    line at a CR right behind a header's colon, so that what follows is another header or the body.
     """
+    bare = heads.count(b"\r") != heads.count(b"\r\n") and "a carriage return without a line feed in the head"
     at = 0
     for left in range(interim, -1, -1):
         start = _START_LINE(heads, at)
-        if start is None or start[1]:
-            return start is not None
-        if left:
-            blank = _BLANK_LINE(heads, start.end() - 1)
-            if blank is None:
-                return False
-            at = blank.end()
-    return False
-
-
-def _has_bare_cr(heads: bytes | bytearray, interim: int) -> bool:
-    """Whether a CR without LF is in so many 1xx heads and the one behind them.
-
-    llhttp ends a line there right behind a header's colon, so that what follows is another header or the body; others
-    do not (RFC 9112, section 2.2).
-    """
-    at = 0
-    for _ in range(interim + 1):
-        start = _START_LINE(heads, at)
+        if start is not None and start[1]:
+            return "white space before the first header"
+        if not (left or bare):
+            return ""
         blank = None if start is None else _BLANK_LINE(heads, start.end() - 1)
         if blank is None:  # where llhttp saw the head's end there is none
-            return True
+            return bare or ""
         at = blank.end()
-    return _BARE_CR(heads, 0, at) is not None
+    return bare if bare and _BARE_CR(heads, 0, at) else ""
 
 
 def _learn(name: bytes) -> int:
