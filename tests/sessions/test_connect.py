@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from anyio.abc import ByteStream, SocketAttribute
