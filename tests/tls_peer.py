@@ -28,8 +28,8 @@ _PIECE = 16_384
 def _libssl() -> Any:
     library = ctypes.CDLL("libssl.so.3")
     library.SSL_get_version.restype = ctypes.c_char_p
-    for name in ("SSL_get_version", "SSL_renegotiate", "SSL_do_handshake", "SSL_new_session_ticket"):
-        getattr(library, name).argtypes = [ctypes.c_void_p]
+    for name in ("get_version", "renegotiate", "renegotiate_pending", "do_handshake", "new_session_ticket"):
+        getattr(library, f"SSL_{name}").argtypes = [ctypes.c_void_p]
     library.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
     return library
 
@@ -47,6 +47,10 @@ def can_rekey() -> bool:
         return bool(_libssl().SSL_get_version(_pointer(tls)).startswith(b"TLSv1."))
     except (OSError, AttributeError):
         return False
+
+
+def _rekeying(tls: ssl.SSLSocket) -> bool:
+    return bool(_libssl().SSL_renegotiate_pending(_pointer(tls)))
 
 
 def send_key_update(tls: ssl.SSLSocket) -> None:
@@ -105,12 +109,16 @@ class Peer(threading.Thread):
             self.failure = exc
 
     def _exchange(self, tls: ssl.SSLSocket) -> None:
+        """Until all is exchanged and new keys are agreed on, unless the other side has said that it ends."""
         sent = 0
         due = self._every
-        while len(self.received) < self._expected or sent < len(self._data):
+        ended = False
+        while not ended and (len(self.received) < self._expected or sent < len(self._data) or _rekeying(tls)):
             idle = True
             try:
-                self.received += tls.recv(_PIECE)
+                data = tls.recv(_PIECE)
+                ended = not data
+                self.received += data
                 idle = False
             except ssl.SSLWantReadError:
                 pass

@@ -324,6 +324,23 @@ class TestOutput:
         assert link.server.read(10) == b""
         assert (link.client.close_notify, link.server.ended) == ("sent", True)
 
+    @pytest.mark.skipif(not can_rekey(), reason="cannot call OpenSSL on CPython's objects here")
+    def test_new_keys_that_the_peer_breaks_off_are_waited_for_no_longer(self) -> None:
+        link = Link(Contexts.of(self_signed(), "TLSv1.2")).shake_hands()
+        renegotiate(link.server.object)
+        link.server.unwrap()
+        link.client.feed(link.server.take())
+        assert link.client.read(10) == b""
+        assert link.client.unwrap() is Step.NEED_SEND  # the ClientHello, for which it is too late
+        link.client.take()
+        assert link.client.unwrap() is Step.DONE
+        assert link.client.close_notify == "received"
+        for _ in range(2):
+            with pytest.raises(TlsFailure, match="while new keys were agreed on") as caught:
+                link.client.write(b"question")
+            assert caught.value.eof
+            assert caught.value.detail.error == "SSL_ERROR_ZERO_RETURN"
+
     def test_what_is_discarded_never_leaves(self, contexts: Contexts) -> None:
         link = Link(contexts).shake_hands()
         link.client.write(SECRET)

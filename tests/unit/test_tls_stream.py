@@ -50,6 +50,17 @@ async def pair(contexts: Contexts, *, truncation: Truncation = "error") -> tuple
     return await secure(socket_streams(), contexts, client={"truncation": truncation})
 
 
+async def pair_with_keys_broken_off() -> tuple[TLSStream, TLSStream]:
+    """Whose second, a server, has called for new keys and then said that it ends, both of which the first has read."""
+    client, server = await pair(Contexts.of(self_signed(), "TLSv1.2"))
+    renegotiate(server.engine.object)
+    server.engine.unwrap()
+    await server.lower.write(server.engine.take())
+    with pytest.raises(EndOfStream), anyio.fail_after(10):
+        await client.receive()
+    return client, server
+
+
 async def read_all(stream: TLSStream) -> bytes:
     """Everything up to the end."""
     got = bytearray()
@@ -354,6 +365,24 @@ class TestTheEnd:
             group.start_soon(client.send_eof)
             assert await read_all(server) == b""
         assert server.saw_close_notify
+        end(client, server)
+
+    @pytest.mark.skipif(not can_rekey(), reason="cannot call OpenSSL on CPython's objects here")
+    async def test_our_end_does_not_wait_for_new_keys_that_the_peer_breaks_off_by_its_end(self) -> None:
+        client, server = await pair_with_keys_broken_off()
+        with anyio.fail_after(10):
+            await client.send_eof()
+            while await server.lower.read(65536):  # the ClientHello, and then our end
+                pass
+        end(client, server)
+
+    @pytest.mark.skipif(not can_rekey(), reason="cannot call OpenSSL on CPython's objects here")
+    async def test_a_send_after_new_keys_that_the_peer_broke_off_fails_at_once(self) -> None:
+        client, server = await pair_with_keys_broken_off()
+        with pytest.raises(ConnectionLost) as caught, anyio.fail_after(10):
+            await client.send(b"question")
+        assert caught.value.failure is not None
+        assert caught.value.failure.kind is Kind.UNEXPECTED_EOF
         end(client, server)
 
     async def test_a_fin_between_records_is_a_failure_unless_it_is_accepted(

@@ -235,8 +235,8 @@ class Engine:
     def unwrap(self) -> Step:
         """Put our close_notify into the output, once; NEED_SEND while it is there. The peer's is not awaited.
 
-        NEED_RECV: a renegotiation has begun, and has to end before. Read what is here first: OpenSSL loses input that
-        is unread now.
+        NEED_RECV: a renegotiation has begun, and has to end before; a peer that ended in the middle of it is not told.
+        Read what is here first: OpenSSL loses input that is unread now.
         """
         if self.handshaken and self.failure is None and not self._sent_close_notify:
             before = self.pending
@@ -244,7 +244,7 @@ class Engine:
                 self.object.unwrap()
                 self._ended = True
             except ssl.SSLError as error:  # the peer's close_notify is not here, or unread input is: no failure of ours
-                if error.reason == _IN_HANDSHAKE:
+                if error.reason == _IN_HANDSHAKE and not self._ended:
                     return Step.NEED_RECV
             self._sent_close_notify = self.pending > before
         return Step.NEED_SEND if self.pending else Step.DONE
@@ -284,6 +284,10 @@ class Engine:
         Raises:
             TlsFailure: It needs input, and the input has ended.
         """
+        if self._ended:
+            zero = ssl.SSLZeroReturnError(ssl.SSL_ERROR_ZERO_RETURN, "close_notify while new keys were agreed on")
+            self.failure = TlsFailure(TlsDetail(error="SSL_ERROR_ZERO_RETURN", close_notify="received"), zero, eof=True)
+            raise self.failure.again()
         if self._eof:
             error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, f"end of file without close_notify ({_EOF_REASON})")
             error.reason = _EOF_REASON
