@@ -20,14 +20,19 @@ demo: .venv/.ready  ## the same bad day on the network through plain httpx and t
 	@$(NOX) -s demo -- $(ARGS)
 
 test: .venv/.ready  ## lint, types, tests on every Python found, coverage, the built wheel, the documentation
-	@rm -f .coverage .coverage.*
+	@rm -rf .coverage .coverage.* build/lanes
 	@ended=0; \
 	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target $(LANES) || ended=1; \
 	$(NOX) -s coverage interpreters guard || ended=1; \
+	for log in build/lanes/*.failed; do if [ -e "$$log" ]; then \
+	    printf '\n======== FAILED: %s; its output ends so:\n' "$$(basename "$$log" .failed)"; tail -n 60 "$$log"; \
+	fi; done; \
 	exit $$ended
 
 $(LANES):
-	@$(NOX) -s $(subst checks,lint typing wheel docs,$@)
+	@mkdir -p build/lanes; log=build/lanes/$@; \
+	if $(NOX) -s $(subst checks,lint typing wheel docs,$@) >$$log 2>&1; then cat $$log; \
+	else cat $$log; mv $$log $$log.failed; exit 1; fi
 
 observability: .venv/.ready  ## every fault of the demo, found again in Phoenix and Prometheus
 	@$(NOX) -s observability

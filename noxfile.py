@@ -126,23 +126,25 @@ def run_each(session: nox.Session, *commands: tuple[str, ...]) -> None:
 
 
 def run_tests(session: nox.Session, marked: str, *, covered: bool) -> None:
-    """Run the tests ``marked`` so. In a whole run those that failed are run once more, and what passes then is told.
+    """Run the tests ``marked`` so. A whole run that fails is taken up once where it broke off, and that is told.
 
     Of tens of thousands of tests against real clocks and buffers, on a machine that does three things at once, one may
     meet a moment that it does not allow for. What is broken fails twice.
     """
     sync(session, "test")
-    cache = Path(session.cache_dir, f"pytest-{session.name}").absolute()
-    shutil.rmtree(cache, ignore_errors=True)
-    command = (*(("coverage", "run", "-m") if covered else ()), "pytest", "-m", marked, "-o", f"cache_dir={cache}")
-    try:
+    command = (*(("coverage", "run", "-m") if covered else ()), "pytest", "-m", marked)
+    if session.posargs:
         session.run(*command, *session.posargs)
+        return
+    journal = Path(session.cache_dir, f"{session.name}.journal").absolute()
+    journal.unlink(missing_ok=True)
+    command = (*command, f"--journal={journal}")
+    try:
+        session.run(*command)
     except nox.command.CommandFailed:
-        if session.posargs:
-            raise
-        session.warn("FAILED, see above: the tests that failed are run once more, by themselves")
-        session.run(*command, "--last-failed", "--last-failed-no-failures=none")
-        session.warn("NOT STABLE: tests failed (see above), and passed when they were run by themselves")
+        session.warn("FAILED, see above: what failed, hung or was not reached is run now, for the second and last time")
+        session.run(*command)
+        session.warn("NOT STABLE: tests failed or hung (see above), and passed when they were run again")
 
 
 @nox.session

@@ -18,6 +18,7 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
 from tests.garbage import collect
+from tests.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,6 +48,15 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 GRACE = 2.0
 """Seconds that what is being closed may take to be gone."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--journal", type=Path, metavar="FILE", help="leave out what it names; note there what ended well")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (path := config.getoption("--journal")) is not None:
+        config.pluginmanager.register(Journal(path))
 
 
 def pytest_collection_finish() -> None:
