@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -94,20 +95,27 @@ for _version in PRESENT:  # nox and uv look in PATH: let them find what was foun
     os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], _folder])
 
 
+def install(session: nox.Session, *command: str, **env: str) -> None:
+    """Run ``command``, which fetches packages; twice more if it fails: a mirror may be slow for a moment."""
+    for pause in (5, 20, None):
+        try:
+            session.run_install(*command, env=env)
+        except nox.command.CommandFailed:
+            if pause is None:
+                raise
+            session.warn(f"that failed, see above: once more in {pause} s")
+            time.sleep(pause)
+        else:
+            return
+
+
 def sync(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> None:
     """Install the project, editable, with dependency ``groups`` and ``extras``: from the lock, or from the ranges."""
     if session.venv_backend == "uv":
         wanted = [f"--group={group}" for group in groups] + [f"--extra={extra}" for extra in extras]
-        session.run_install(
-            "uv",
-            "sync",
-            "--frozen",
-            "--quiet",
-            "--no-default-groups",
-            f"--python={session.virtualenv.location}",
-            *wanted,
-            env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
-        )
+        folder = session.virtualenv.location
+        command = ("uv", "sync", "--frozen", "--quiet", "--no-default-groups", f"--python={folder}", *wanted)
+        install(session, *command, UV_PROJECT_ENVIRONMENT=folder)
         return
     project = nox.project.load_toml("pyproject.toml")
     session.install("-e", f".[{','.join(extras)}]" if extras else ".", *nox.project.dependency_groups(project, *groups))
@@ -189,7 +197,7 @@ def wheel(session: nox.Session) -> None:
     """Build sdist and wheel; with nothing but the wheel, then with its extras, import every public module."""
     with tempfile.TemporaryDirectory() as folder:
         if session.venv_backend == "uv":
-            session.run_install("uv", "build", "--quiet", f"--out-dir={folder}")
+            install(session, "uv", "build", "--quiet", f"--out-dir={folder}")
         else:
             session.run_install("python", "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", ".")
         built = next(Path(folder).glob("*.whl"))
