@@ -262,3 +262,13 @@ async def test_an_event_stream_comes_event_by_event(family: Family) -> None:
                 async with client.stream("GET", f"{server.url}/events") as response:
                     lines = [line async for line in response.aiter_lines()]
                 assert [line for line in lines if line.startswith("data")] == ["data: one", "data: two"]
+
+
+async def test_a_cut_event_stream_is_told_as_one(family: Family) -> None:
+    raw = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100\r\n\r\ndata: one\n\n"
+    with ChaosServer() as server:
+        server.answer("/events", Answer(raw=raw, close=True))
+        async with family.client() as client, client.stream("GET", f"{server.url}/events") as response:
+            with pytest.raises(family.http.RemoteProtocolError) as caught:
+                await response.aread()
+    assert "event stream ended early" in "".join(caught.value.__cause__.__notes__)

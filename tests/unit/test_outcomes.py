@@ -103,7 +103,14 @@ def test_a_path_that_looks_dead_is_judged_as_one_that_carries_a_request(phase: P
 def test_what_was_delivered_or_can_still_be_read_is_told() -> None:
     failure = lost(Phase.RESPONSE_BODY).failure
     assert failure is not None
-    outcome = outcomes.of_broken_body(attempt(), failure)
-    assert (outcome.response_started, outcome.idempotent) == (True, True)
-    assert not outcomes.of_broken_body(attempt(b"POST"), failure).idempotent
+    outcome = outcomes.of_broken_body(attempt(), [], failure)
+    assert (outcome.response_started, outcome.idempotent, outcome.event_stream) == (True, True, False)
+    assert not outcomes.of_broken_body(attempt(b"POST"), [], failure).idempotent
     assert outcomes.of_cut_upload(failure).response_readable
+
+
+@pytest.mark.parametrize("value", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8"])
+def test_a_cut_stream_of_events_is_known_by_its_content_type(value: bytes) -> None:
+    failure = lost(Phase.RESPONSE_BODY).failure
+    assert failure is not None
+    assert outcomes.of_broken_body(attempt(), [(b"Content-Type", value)], failure).event_stream

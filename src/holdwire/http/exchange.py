@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..policy.retry import Verdict
     from ..retrying import RetryPolicy
     from .connection import HttpConnection
-    from .messages import Request, Response
+    from .messages import Headers, Request, Response
     from .pool import Pool
 
 __all__ = ["Exchange"]
@@ -109,7 +109,7 @@ class Exchange:
             else:
                 connection.last_context = request.context
                 self._learn(request, attempt, connection, response)
-                watch = _BodyWatch(self._notify, pool, attempt, recovered=retrier is not None)
+                watch = _BodyWatch(self._notify, pool, attempt, response.headers, recovered=retrier is not None)
                 response.body.on_end = watch
                 if response.status not in self._statuses:
                     return response
@@ -318,12 +318,13 @@ async def _check_wanted(attempt: Attempt) -> None:
 class _BodyWatch:
     """Counts the request when its answer's body has ended, and tells of a failure that comes while it is read."""
 
-    __slots__ = ("_attempt", "_notify", "_pool", "_recovered", "is_answer")
+    __slots__ = ("_attempt", "_headers", "_notify", "_pool", "_recovered", "is_answer")
 
-    def __init__(self, notify: Observers, pool: Pool, attempt: Attempt, *, recovered: bool) -> None:
+    def __init__(self, notify: Observers, pool: Pool, attempt: Attempt, headers: Headers, *, recovered: bool) -> None:
         self._notify = notify
         self._pool = pool
         self._attempt = attempt
+        self._headers = headers
         self._recovered = recovered
         self.is_answer = True
         """Whether it is what the caller gets: what is thrown away to try again does not count."""
@@ -341,7 +342,7 @@ class _BodyWatch:
         if exc.failure is None:
             return
         exc.attempts = self._attempt.number
-        exc.verdict = decide(outcomes.of_broken_body(self._attempt, exc.failure), History(), Rules())
+        exc.verdict = decide(outcomes.of_broken_body(self._attempt, self._headers, exc.failure), History(), Rules())
         explained = self._pool.explain(request.origin, exc.failure, self._attempt.idle_before)
         exc.explain(explained.evolve(safe_to_retry=exc.verdict.safe_to_retry, attempts=exc.attempts))
         _annotate(exc)

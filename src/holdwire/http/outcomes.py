@@ -64,9 +64,14 @@ def of_response(attempt: Attempt, response: Response) -> Outcome:
     )
 
 
-def of_broken_body(attempt: Attempt, failure: Failure) -> Outcome:
-    """Of one whose answer was delivered; ``failure`` came while the body was read."""
-    return replace(Outcome.of(failure), response_started=True, idempotent=_is_idempotent(attempt.request))
+def of_broken_body(attempt: Attempt, headers: Headers, failure: Failure) -> Outcome:
+    """Of one whose answer, with these ``headers``, was delivered; ``failure`` came while the body was read."""
+    return replace(
+        Outcome.of(failure),
+        response_started=True,
+        event_stream=_header(headers, b"content-type").lower().startswith(b"text/event-stream"),
+        idempotent=_is_idempotent(attempt.request),
+    )
 
 
 def of_cut_upload(failure: Failure) -> Outcome:

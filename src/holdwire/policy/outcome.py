@@ -80,6 +80,7 @@ class Outcome:
     response_started: bool = False
     """The head of the response was delivered to the caller."""
     event_stream: bool = False
+    """The response is of server-sent events, which whoever reads them can have continued (``Last-Event-ID``)."""
 
     idempotent: bool = False
     replayable: bool = False
