@@ -11,7 +11,7 @@ from holdwire.policy.cause import RULES, Clues, explain
 from holdwire.policy.failure import Failure
 from holdwire.policy.idle_limit import IdleEstimate
 from holdwire.policy.kind import Category, Confidence, Kind
-from holdwire.policy.phase import Phase
+from holdwire.policy.phase import Delivery, Phase
 from holdwire.policy.tcp_info import TcpInfo, TcpState
 from holdwire.policy.words import CONFIDENCE, WORDS, confidence_in
 
@@ -187,6 +187,16 @@ CASES: list[tuple[str, Failure, Clues, Confidence, str]] = [
             "Check the network between both hosts; 'ip -s link' and the counters of the switches show where."
         ),
     ),
+    (
+        "answer_begun",
+        failure(Kind.UNEXPECTED_EOF, Phase.RESPONSE_WAIT, reused=True, delivery=Delivery.ANSWERED),
+        Clues(),
+        Confidence.POSSIBLE,
+        (
+            "The peer had begun to answer when the connection ended: it crashed, or a box in between cut it. "
+            "Look at that moment in the log of the peer's program and of the balancers before it."
+        ),
+    ),
 ]
 
 
@@ -299,6 +309,9 @@ OTHER_THINGS = [
     (failure(Kind.CERTIFICATE_INVALID, Phase.TLS_HANDSHAKE), Clues(idle=350.4, limit=limit())),
     (RESET, Clues(idle=15.0)),
     (failure(Kind.CONNECTION_REFUSED, Phase.CONNECT), Clues(answered=4_000.0)),
+    (failure(Kind.CONNECTION_RESET, Phase.RESPONSE_WAIT, delivery=Delivery.ACKED), Clues()),
+    (failure(Kind.CONNECTION_RESET, Phase.RESPONSE_BODY, delivery=Delivery.ANSWERED), Clues()),
+    (failure(Kind.LOCAL_TIMEOUT, Phase.RESPONSE_WAIT, delivery=Delivery.ANSWERED), Clues()),
     (failure(Kind.CONNECTION_REFUSED, Phase.CONNECT), Clues(streak=9)),
     (failure(Kind.UNEXPECTED_EOF, Phase.RESPONSE_WAIT, reused=True), Clues(streak=9)),
     (failure(Kind.TIMED_OUT, Phase.REQUEST_BODY, tcp=BIG_ONES, outq=100), Clues()),  # nothing of full size is queued

@@ -11,7 +11,7 @@ import pytest
 from holdwire.policy.failure import Failure
 from holdwire.policy.history import OriginHistory
 from holdwire.policy.kind import Category, Confidence, Kind
-from holdwire.policy.phase import Phase
+from holdwire.policy.phase import Delivery, Phase
 
 
 def failure(kind: Kind = Kind.CONNECTION_RESET, phase: Phase = Phase.IDLE, **more: Any) -> Failure:
@@ -277,6 +277,17 @@ def test_what_is_no_first_use_after_silence_teaches_nothing(
     history = OriginHistory()
     for n in range(1, 4):
         history.failed(1000.0 * n, failure(kind, phase, reused=reused), idle=idle, answers=n)
+    assert history.estimate(3000.0) is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "delivery"), [(Phase.RESPONSE_WAIT, Delivery.ANSWERED), (Phase.RESPONSE_BODY, None)]
+)
+def test_an_answer_that_is_cut_after_a_long_silence_is_no_death_of_age(phase: Phase, delivery: Delivery | None) -> None:
+    history = OriginHistory()
+    cut = failure(Kind.UNEXPECTED_EOF, phase, reused=True, delivery=delivery)
+    for n in range(1, 4):
+        assert "idle" not in history.failed(1000.0 * n, cut, idle=60.2, answers=n).cause
     assert history.estimate(3000.0) is None
 
 

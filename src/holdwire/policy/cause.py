@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .evidence import loss, vanishes_in_full_size
 from .kind import Confidence, Kind
-from .phase import Phase
+from .phase import Delivery, Phase
 from .profiles import matching
 
 if TYPE_CHECKING:
@@ -137,6 +137,13 @@ def _fell_silent(failure: Failure, _: Clues) -> bool:
     )
 
 
+def _had_begun(failure: Failure, _: Clues) -> bool:
+    """Whether the answer ended inside its head, or after an interim one: the words know only the phase."""
+    return (
+        failure.kind in _ENDED and failure.phase is Phase.RESPONSE_WAIT and failure.delivery is Delivery.ANSWERED
+    )
+
+
 _USE_PROFILE: Final = 'Use profile="{profile}", or a heartbeat below {half} s.'
 _USE_LESS: Final = "Let the pool idle for {safe} s at most (PoolPolicy), or use a heartbeat below {half} s."
 
@@ -247,6 +254,13 @@ RULES: Final[tuple[Rule, ...]] = (
         _is_lossy,
         "{lost} % of what was sent had to be sent again: the path loses packets.",
         "Check the network between both hosts; 'ip -s link' and the counters of the switches show where.",
+        Confidence.POSSIBLE,
+    ),
+    Rule(
+        "answer_begun",
+        _had_begun,
+        "The peer had begun to answer when the connection ended: it crashed, or a box in between cut it.",
+        "Look at that moment in the log of the peer's program and of the balancers before it.",
         Confidence.POSSIBLE,
     ),
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from .cause import Clues, explain
 from .idle_limit import MOMENT, YOUNG, IdleLimit
 from .kind import Category, Kind
-from .phase import Phase
+from .phase import Delivery, Phase
 
 if TYPE_CHECKING:
     from .failure import Failure
@@ -99,6 +99,8 @@ class OriginHistory:
         """
         if failure.category in {Category.INTENTIONAL, Category.NOT_AN_ERROR}:
             return failure
+        if failure.delivery is Delivery.ANSWERED or failure.phase is Phase.RESPONSE_BODY:
+            idle = 0.0  # the connection outlived the silence, and died of something else
         at_rest = failure.phase in {Phase.IDLE, Phase.POOL}
         others = self._others(now, _End.RESTING if at_rest else _End.BUSY) if at_rest or failure.reused else set[_End]()
         if not at_rest:
