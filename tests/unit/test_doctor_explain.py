@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from holdwire.doctor.explain import explain
 from holdwire.doctor.phrases import CODES, LINES
 from holdwire.policy import codes, taxonomy
+from holdwire.policy.kind import Kind
 
 TRACEBACK = """\
 Traceback (most recent call last):
@@ -54,6 +55,28 @@ LINES_AND_CODES: list[tuple[str, list[str]]] = [
     ("kernel: nf_conntrack: nf_conntrack: table full, dropping packet", ["CONNTRACK_FULL"]),
     ("Out of memory: Killed process 4711 (uvicorn)", ["OOM_KILLER"]),
     ("httpx.PoolTimeout", ["POOL_TIMEOUT"]),
+    ("0", ["unexpected_eof"]),
+    ("curl: (56) OpenSSL SSL_read: SSL_ERROR_SYSCALL, errno 0", ["SSL_ERROR_SYSCALL", "unexpected_eof"]),
+    ("recv: unexpected_eof in phase idle with api.example:443. Possible cause: its idle limit.", ["unexpected_eof"]),
+    ("heartbeat_lost in phase heartbeat with broker.example:8883. Likely cause: it hangs.", ["heartbeat_lost"]),
+    ("tls_protocol_error (WRONG_VERSION_NUMBER) in phase tls_handshake with a:1", ["WRONG_VERSION_NUMBER"]),
+    ('{"error.type": "http2_goaway", "holdwire.phase": "response_wait"}', ["http2_goaway"]),
+    ("error_type=connection_reset", ["ECONNRESET"]),
+    ("pool_timeout", ["POOL_TIMEOUT"]),
+    ('{"error": "access_denied", "error_description": "the user said no"}', []),
+    (
+        "httpx.RemoteProtocolError: peer closed connection without sending complete message body (incomplete chunked)",
+        ["unexpected_eof"],
+    ),
+    ("<ConnectionTerminated error_code:0, last_stream_id:1999, additional_data:None>", ["http2_goaway"]),
+    ("<StreamReset stream_id:1, error_code:2, remote_reset:True>", ["http2_stream_reset"]),
+    ("upstream connect error or disconnect/reset before headers. reset reason: overflow", ["UPSTREAM_CLOSED"]),
+    ("remote error: tls: bad certificate", ["SSLV3_ALERT_BAD_CERTIFICATE"]),
+    (
+        "('Connection aborted.', RemoteDisconnected('Remote end closed connection without response'))",
+        ["SERVER_DISCONNECTED"],
+    ),
+    ("('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))", ["ECONNRESET"]),
     ("httpx.ReadTimeout", ["LOCAL_TIMEOUT"]),
     ("all is well, 200 OK in 104 ms", []),
     ("EVERYTHING IS FINE", []),
@@ -76,6 +99,26 @@ def test_every_code_of_the_tables_is_explained_with_cause_check_and_what_holdwir
         assert meaning.cause
         assert meaning.check
         assert meaning.holdwire
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.CANCELLED, Kind.OTHER}))
+def test_every_kind_that_a_span_can_name_is_explained(kind: Kind) -> None:
+    (explanation,) = explain(kind)
+    assert explanation.found.lower() == kind
+    assert explain(f"{kind} in phase response_wait with a:1")[0].meanings
+
+
+def test_an_end_of_file_means_something_else_in_each_phase() -> None:
+    (end,) = explain("unexpected_eof")
+    told = {phase: meaning.cause for meaning in end.meanings for phase in meaning.phases}
+    assert {"tls_handshake", "idle", "response_wait", "response_body", "proxy", "upgraded"} <= set(told)
+    assert "connect" not in told
+    assert "idle limit" in told["idle"]
+    (cut,) = explain("recv: unexpected_eof in phase response_body with a:1.")
+    assert [meaning.cause for meaning in cut.meanings] == [told["response_body"]]
+    assert "close_notify" not in told["response_body"]
+    (stream,) = explain("recv: unexpected_eof in phase upgraded with a:1.")
+    assert ["sessions connects again" in meaning.holdwire for meaning in stream.meanings] == [True]
 
 
 @pytest.mark.parametrize("code", sorted({code for _, code in LINES}))

@@ -280,9 +280,7 @@ def test_what_is_no_first_use_after_silence_teaches_nothing(
     assert history.estimate(3000.0) is None
 
 
-@pytest.mark.parametrize(
-    ("phase", "delivery"), [(Phase.RESPONSE_WAIT, Delivery.ANSWERED), (Phase.RESPONSE_BODY, None)]
-)
+@pytest.mark.parametrize(("phase", "delivery"), [(Phase.RESPONSE_WAIT, Delivery.ANSWERED), (Phase.RESPONSE_BODY, None)])
 def test_an_answer_that_is_cut_after_a_long_silence_is_no_death_of_age(phase: Phase, delivery: Delivery | None) -> None:
     history = OriginHistory()
     cut = failure(Kind.UNEXPECTED_EOF, phase, reused=True, delivery=delivery)

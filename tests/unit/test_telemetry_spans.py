@@ -339,6 +339,13 @@ def test_a_set_up_is_red_only_if_no_attempt_follows(memory: Memory, final: bool,
     assert attributes_of(setup)["error.type"] == "connection_refused"
 
 
+def test_a_set_up_that_failed_names_the_connection_that_its_failure_names(memory: Memory) -> None:
+    reset = failure(phase=Phase.TLS_HANDSHAKE, connection_id="c7")
+    steps = step(), step(Phase.TLS_HANDSHAKE, reset)
+    observer(memory).on_event(set_up(*steps, connection_id=None, failure=reset))
+    assert [attributes_of(one)["holdwire.connection.id"] for one in memory.spans] == ["c7"] * 3
+
+
 def test_set_ups_can_be_roots_to_which_the_request_links(memory: Memory) -> None:
     context, request = memory.request()
     observer(memory, setup_parent="root").on_event(set_up(step(), context=context))

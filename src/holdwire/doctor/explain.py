@@ -5,7 +5,8 @@ looks at nothing but the text. Not responsible for showing it (``cli.explain``).
 
 How a code is found, in this order: a name (ECONNRESET, WSAECONNRESET, EAI_AGAIN, SSL_ERROR_SYSCALL, an OpenSSL reason);
 a number where the text says that it is one ("[Errno 104]", "os error 104", "(104: ", WinError 10054), or is nothing
-else; a phrase of a system or a well-known program. An SSLError's number is no errno and is not read as one.
+else; a phrase of a system or a well-known program; a kind of holdwire's (heartbeat_lost), which others may use as a
+word, where nothing else stands or the line is ours. An SSLError's number is no errno and is not read as one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ..policy import codes, taxonomy
+from ..policy import codes, diagnosis, taxonomy
 from ..policy.failure import Failure, TlsDetail
 from ..policy.kind import Action, Category, Kind
 from ..policy.phase import Phase
@@ -61,8 +62,45 @@ _SITUATIONS: Final[tuple[tuple[str, Phase, bool], ...]] = (
     ("response_wait on a reused connection", Phase.RESPONSE_WAIT, True),
     ("response_body", Phase.RESPONSE_BODY, False),
 )
+_ELSEWHERE: Final = tuple((phase.value, phase, False) for phase in (Phase.PROXY, Phase.UPGRADED, Phase.HEARTBEAT))
 _VERIFY: Final = {name: number for number, name in codes.VERIFY_CODES.items()}
 _NEVER_IN_CONNECT: Final = frozenset({"EPIPE", "ESHUTDOWN", "EPROTOTYPE", "WSAEDISCON"})
+
+_KNOWN_AS: Final[dict[str, str]] = {
+    Kind.CONNECTION_REFUSED: "ECONNREFUSED",
+    Kind.HOST_UNREACHABLE: "EHOSTUNREACH",
+    Kind.NETWORK_UNREACHABLE: "ENETUNREACH",
+    Kind.NETWORK_DOWN: "ENETDOWN",
+    Kind.TIMED_OUT: "ETIMEDOUT",
+    Kind.CONNECTION_RESET: "ECONNRESET",
+    Kind.CONNECTION_ABORTED: "ECONNABORTED",
+    Kind.BROKEN_PIPE: "EPIPE",
+    Kind.BAD_FILE_DESCRIPTOR: "EBADF",
+    Kind.NO_FILE_DESCRIPTORS: "EMFILE",
+    Kind.NO_BUFFER_SPACE_AVAILABLE: "ENOBUFS",
+    Kind.ADDRESS_NOT_AVAILABLE: "EADDRNOTAVAIL",
+    Kind.ADDRESS_ALREADY_IN_USE: "EADDRINUSE",
+    Kind.ACCESS_DENIED: "EACCES",
+    Kind.CERTIFICATE_INVALID: "CERTIFICATE_VERIFY_FAILED",
+    Kind.POOL_TIMEOUT: "POOL_TIMEOUT",
+    Kind.LOCAL_TIMEOUT: "LOCAL_TIMEOUT",
+}
+"""Kinds that are explained as a code."""
+_ASKED: Final = frozenset({Phase.REQUEST_BODY, Phase.RESPONSE_WAIT, Phase.RESPONSE_BODY})
+_BY_KIND: Final[dict[str, tuple[str, frozenset[Phase]]]] = {
+    Kind.UNEXPECTED_EOF: (
+        "the connection ended without an errno and without the words that end it",
+        frozenset(Phase) - {Phase.CONNECT, Phase.HEARTBEAT},
+    ),
+    Kind.PROXY_REFUSED: ("the proxy opened no tunnel", frozenset({Phase.PROXY})),
+    Kind.HTTP2_GOAWAY: ("the server closes the HTTP/2 connection (GOAWAY)", _ASKED),
+    Kind.HTTP2_STREAM_RESET: ("the server ended one HTTP/2 stream (RST_STREAM)", _ASKED),
+    Kind.HTTP_PROTOCOL_ERROR: ("the answer breaks the protocol", _ASKED | {Phase.PROXY}),
+    Kind.HEARTBEAT_LOST: ("the peer gave no sign of life", _ASKED | {Phase.HEARTBEAT}),
+}
+"""Kinds that no code stands for: what happened, and where they are met."""
+_VAGUE: Final = frozenset({Kind.NAME_RESOLUTION_ERROR, Kind.TLS_ALERT_RECEIVED, Kind.TLS_PROTOCOL_ERROR})
+"""Kinds that nearly always stand beside a code that says more."""
 
 _DOES: Final[dict[Action, str]] = {
     Action.NOW: "Drops the connection and tries once more at once on another one, where the request may be repeated.",
@@ -75,6 +113,8 @@ _DOES: Final[dict[Action, str]] = {
 _DOES_CONNECTED: Final[dict[Phase, str]] = {
     Phase.IDLE: "Notices it without a request, drops the connection, and opens another: nothing is lost.",
     Phase.RESPONSE_BODY: "Raises it: a cut answer is an error. The failure says how much had arrived.",
+    Phase.UPGRADED: "Raises it; holdwire.sessions connects again, logs in, and says why.",
+    Phase.HEARTBEAT: "Ends the connection, so that nobody waits on it for longer, and opens another.",
 }
 _PROVEN: Final = "Sends the request again only if it was proven unprocessed or may be repeated; else raises it."
 
@@ -113,6 +153,8 @@ _NUMBER: Final = re.compile(
     re.IGNORECASE,
 )
 _SSL: Final = re.compile(r"\bssl\.SSL|\bSSL\w*Error\b|\[SSL", re.IGNORECASE)
+_KIND: Final = re.compile(rf"(?<![\w.])({'|'.join((*_KNOWN_AS, *_BY_KIND, *_VAGUE))})\b")
+_TELLS_KIND: Final = re.compile(r"error[._]type")
 _ALERT: Final = re.compile(r"\balert(?: number)? (\d{1,3})\b", re.IGNORECASE)
 
 
@@ -123,6 +165,12 @@ def _codes(line: str, *, alone: bool) -> Iterator[tuple[str, str]]:
         if code not in told:
             told.add(code)
             yield code, piece
+    if _KIND.fullmatch(line.strip()) or _OURS.search(line) or _TELLS_KIND.search(line):
+        for match in _KIND.finditer(line):
+            code = _KNOWN_AS.get(match[0], match[0])
+            if code not in told and not (told and code in _VAGUE):
+                told.add(code)
+                yield code, match[0]
 
 
 def _raw_codes(line: str, *, alone: bool) -> Iterator[tuple[str, str]]:  # noqa: C901 - one loop for each way of telling
@@ -130,6 +178,8 @@ def _raw_codes(line: str, *, alone: bool) -> Iterator[tuple[str, str]]:  # noqa:
     if alone and re.fullmatch(r"-?\d{1,5}", stripped):
         names = (codes.canonical(name) for _, name in codes.names_of_number(int(stripped)))
         yield from ((name, stripped) for name in names if _is_errno(name))
+        if not int(stripped):  # what is read beside SSL_ERROR_SYSCALL at an end of file
+            yield Kind.UNEXPECTED_EOF, stripped
         return
     for match in _WORD.finditer(stripped.upper() if alone else stripped):
         word = codes.canonical(match[0])
@@ -179,6 +229,8 @@ def _explanation(code: str, piece: str, phases: set[Phase], seen: int) -> Explan
 
 
 def _summary(code: str) -> str:
+    if code in _BY_KIND:
+        return f"A kind of holdwire's (error.type): {_BY_KIND[code][0]}."
     if code in codes.EAI:
         return f"Name resolution failed: getaddrinfo() gave this code. {_numbers(codes.EAI[code])}".rstrip()
     if code in codes.ERRNOS:
@@ -219,7 +271,9 @@ def _meanings(code: str, phases: set[Phase]) -> Iterator[Meaning]:
 
 
 def _failures(code: str) -> Iterator[tuple[str, Failure]]:
-    if code in codes.EAI:
+    if code in _BY_KIND:
+        yield from _failures_of_kind(Kind(code))
+    elif code in codes.EAI:
         yield "dns", _failure(taxonomy.of_eai(code), Phase.DNS, errno_name=code)
     elif code in codes.ERRNOS:
         platform, number = next(
@@ -241,6 +295,18 @@ def _failures(code: str) -> Iterator[tuple[str, Failure]]:
         for label, phase, reused in _SITUATIONS:
             if phase is not Phase.CONNECT:
                 yield label, _failure(taxonomy.of_eof(phase=phase), phase, tls=detail, reused=reused)
+
+
+def _failures_of_kind(kind: Kind) -> Iterator[tuple[str, Failure]]:
+    for label, phase, reused in (*_SITUATIONS, *_ELSEWHERE):
+        if phase in _BY_KIND[kind][1]:
+            facts: diagnosis.Facts = {"reused": reused}
+            if kind is Kind.UNEXPECTED_EOF:
+                yield label, diagnosis.from_eof(phase=phase, facts=facts)
+            elif kind is Kind.HTTP_PROTOCOL_ERROR:
+                yield label, diagnosis.from_protocol(phase=phase, facts=facts, detail=None)
+            else:
+                yield label, diagnosis.local(kind, phase=phase, facts=facts)
 
 
 def _failure(

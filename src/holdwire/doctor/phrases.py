@@ -1,8 +1,9 @@
 """Phrases by which systems and well-known programs speak of failing connections, as tables for ``explain``.
 
 ``LINES`` maps phrases to codes, ``PHASES`` phrases to phases, ``CODES`` describes the codes that are neither errnos
-nor OpenSSL reasons. Sources: glibc's strerror and gai_strerror, CPython, OpenSSL, httpx, curl, Go, Java, nginx,
-HAProxy, the Linux kernel. Not responsible for errnos and reasons themselves (``policy.taxonomy``).
+nor OpenSSL reasons nor kinds with words of their own. Sources: glibc's strerror and gai_strerror, CPython, OpenSSL,
+httpx, urllib3, curl, Go, Java, nginx, HAProxy, Envoy, the Linux kernel. Not responsible for errnos and reasons
+themselves (``policy.taxonomy``).
 """
 
 from __future__ import annotations
@@ -107,6 +108,24 @@ CODES: Final[dict[str, Known]] = {
         "Look at the worker and connection limits, and at what the workers wait for.",
         "Gets no answer: the caller's time-outs hold; it does not repeat into an overload.",
     ),
+    "name_resolution_error": Known(
+        "A kind of holdwire's (error.type): the name did not resolve.",
+        "The name is misspelt or has no address, or the name servers did not answer.",
+        "Find getaddrinfo's code beside it (EAI_NONAME, EAI_AGAIN ...) and explain that.",
+        "Records the code with the failure; its table says which of them are worth another attempt.",
+    ),
+    "tls_alert_received": Known(
+        "A kind of holdwire's (error.type): the peer refused by TLS alert.",
+        "It does not accept our certificate, our settings of TLS or the name that we asked for.",
+        "Find the alert beside it (holdwire.tls.alert.name) and explain that, as in 'alert 48'.",
+        "Records the alert with the failure; nearly all of them would come again, and are raised at once.",
+    ),
+    "tls_protocol_error": Known(
+        "A kind of holdwire's (error.type): TLS failed by another reason than an alert or a certificate.",
+        "The port speaks no TLS, the two sides agree on no settings, or a record arrived damaged.",
+        "Find OpenSSL's reason beside it (holdwire.ssl.reason) and explain that.",
+        "Records the reason with the failure, and tries again only what can pass by itself.",
+    ),
 }
 
 _I: Final = re.IGNORECASE
@@ -118,7 +137,7 @@ LINES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"connection refused|actively refused it", "ECONNREFUSED"),
         (r"no route to host", "EHOSTUNREACH"),
         (r"network is unreachable", "ENETUNREACH"),
-        (r"software caused connection abort|connection aborted", "ECONNABORTED"),
+        (r"software caused connection abort|connection aborted(?!\.',)", "ECONNABORTED"),  # urllib3 says it of all
         (r"\bconnection timed out\b(?! after)", "ETIMEDOUT"),
         (r"too many open files|accept4?\(\) failed \(24", "EMFILE"),
         (r"cannot assign requested address", "EADDRNOTAVAIL"),
@@ -141,6 +160,7 @@ LINES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"certificate verify failed(?!: )", "CERTIFICATE_VERIFY_FAILED"),
         (r"wrong version number|first record does not look like a tls handshake", "WRONG_VERSION_NUMBER"),
         (r"unexpected eof while reading|EOF occurred in violation of protocol", "UNEXPECTED_EOF_WHILE_READING"),
+        (r"tls: bad certificate|alert bad certificate", "SSLV3_ALERT_BAD_CERTIFICATE"),
         (r"tls: handshake failure|alert handshake failure", "SSLV3_ALERT_HANDSHAKE_FAILURE"),
         (r"alert unknown ca", "TLSV1_ALERT_UNKNOWN_CA"),
         (r"alert certificate required", "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
@@ -163,7 +183,13 @@ LINES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
             ),
             "LOCAL_TIMEOUT",
         ),
-        (r"upstream prematurely closed connection|backend closed connection", "UPSTREAM_CLOSED"),
+        (
+            (
+                r"upstream prematurely closed connection|backend closed connection"
+                r"|upstream connect error or disconnect/reset before headers"
+            ),
+            "UPSTREAM_CLOSED",
+        ),
         (r"upstream timed out", "UPSTREAM_TIMED_OUT"),
         (
             (
@@ -172,6 +198,9 @@ LINES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
             ),
             "SERVER_DISCONNECTED",
         ),
+        (r"without sending complete message body|IncompleteRead|\berrno[ =:]*0\b", "unexpected_eof"),
+        (r"\bGOAWAY\b|\bConnectionTerminated\b", "http2_goaway"),
+        (r"\bRST_STREAM\b|\bStreamReset\b|stream error: stream ID", "http2_stream_reset"),
         (r"nf_conntrack: table full", "CONNTRACK_FULL"),
         (r"out of memory: kill|oom-kill(?:er)?|killed process \d+", "OOM_KILLER"),
         (r"possible SYN flooding", "SYN_FLOODING"),
@@ -185,7 +214,10 @@ PHASES: Final[tuple[tuple[re.Pattern[str], Phase], ...]] = tuple(
         (r"ssl_connect|ssl_accept|do_handshake|handshak", Phase.TLS_HANDSHAKE),
         (r"(?<!ssl_)\bconnect(?:\(\)| failed|Error)|ConnectError|dial tcp|\bphase connect\b", Phase.CONNECT),
         (r"while reading response header|getresponse|waiting for (?:a |the )?response", Phase.RESPONSE_WAIT),
-        (r"while reading upstream|reading (?:the )?(?:response )?body|IncompleteRead", Phase.RESPONSE_BODY),
+        (
+            r"while reading upstream|reading (?:the )?(?:response )?body|IncompleteRead|complete message body",
+            Phase.RESPONSE_BODY,
+        ),
         (r"while sending (?:the )?request|while sending to", Phase.REQUEST_BODY),
         (r"phase idle|while idle|idle connection", Phase.IDLE),
     )

@@ -139,9 +139,7 @@ def _fell_silent(failure: Failure, _: Clues) -> bool:
 
 def _had_begun(failure: Failure, _: Clues) -> bool:
     """Whether the answer ended inside its head, or after an interim one: the words know only the phase."""
-    return (
-        failure.kind in _ENDED and failure.phase is Phase.RESPONSE_WAIT and failure.delivery is Delivery.ANSWERED
-    )
+    return failure.kind in _ENDED and failure.phase is Phase.RESPONSE_WAIT and failure.delivery is Delivery.ANSWERED
 
 
 _USE_PROFILE: Final = 'Use profile="{profile}", or a heartbeat below {half} s.'

@@ -192,8 +192,8 @@ class Spans:
         if name is None:
             return
         attributes: Attributes = {"server.address": event.host, "server.port": event.port}
-        if event.connection_id is not None:
-            attributes["holdwire.connection.id"] = event.connection_id
+        if (connection_id := _connection_id(event)) is not None:
+            attributes["holdwire.connection.id"] = connection_id
         if step.phase is Phase.DNS:
             attributes["dns.question.name"] = event.host
         if step.peer is not None:
@@ -268,10 +268,15 @@ class Spans:
         )
 
 
+def _connection_id(event: ConnectionSetUp) -> str | None:
+    """That of the connection, or of the one that had come as far as it did."""
+    return event.connection_id or (None if event.failure is None else event.failure.connection_id)
+
+
 def _setup_attributes(event: ConnectionSetUp) -> Attributes:
     attributes: Attributes = {"server.address": event.host, "server.port": event.port}
-    if event.connection_id is not None:
-        attributes["holdwire.connection.id"] = event.connection_id
+    if (connection_id := _connection_id(event)) is not None:
+        attributes["holdwire.connection.id"] = connection_id
     if event.http_version is not None:
         attributes["network.protocol.version"] = event.http_version
     if event.failure is not None:
