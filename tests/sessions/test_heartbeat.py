@@ -15,10 +15,14 @@ import pytest
 
 import holdwire
 from holdwire import Heartbeat
-from holdwire.events import ConnectionClosed, FailureRecorded, HeartbeatAnswered, HeartbeatMissed
+from holdwire.events import ConnectionClosed, FailureRecorded, HeartbeatAnswered, HeartbeatMissed, Observers
 from holdwire.net.runtime import current
+from holdwire.net.stream import SocketStream
+from holdwire.net.tcp_info import inq
 from holdwire.net.ticker import WINDOW, Ticker, current_ticker
+from holdwire.sessions.heartbeat import Beat
 from tests.conftest import running_tasks
+from tests.net_helpers import tcp_pair
 from tests.seen import Seen
 from tests.sessions.peers import line_server, serve, silent
 
@@ -283,6 +287,51 @@ async def test_a_peer_that_does_not_read_is_not_killed_while_its_kernel_answers(
             assert (await stream.receive()).startswith(b"PONG\n")
     assert received.startswith(message), "no probe landed inside the message"
     assert not received[len(message) :].replace(b"PING\n", b"")
+
+
+class Uploading:
+    """Who is in the middle of a message, so that no probe can leave."""
+
+    is_reading = is_writing = True
+    failed = False
+
+    def try_probe(self, item: bytes) -> bool:  # noqa: ARG002 - the beat's
+        return False
+
+    async def send_probe(self, item: bytes, /) -> None:
+        raise AssertionError(item)
+
+    def on_failure(self) -> None:
+        self.failed = True
+
+
+async def test_a_peer_on_a_unix_socket_that_reads_a_long_message_slowly_is_not_killed_until_it_stops() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        wire, owner = SocketStream(ours, host="localhost"), Uploading()
+        while wire.write_now(bytes(65536)):
+            pass
+        one = Beat(owner, wire, beat(1000, 1000), keepalive=None, notify=Observers())
+        now = time.monotonic() + 1001
+        one.tick(now)
+        for _ in range(3):
+            now += 1000
+            while not wire.write_now(b"more"):
+                theirs.recv(65536)
+            one.tick(now)
+            assert wire.failure is None, "it reads"
+        one.tick(now + 1000)
+        assert wire.failure is not None
+        assert owner.failed
+
+
+@pytest.mark.parametrize("family", ["AF_INET", "AF_UNIX"])
+def test_unread_answers_are_counted_on_every_kind_of_socket(family: str) -> None:
+    ours, theirs = socket.socketpair() if family == "AF_UNIX" else tcp_pair()
+    with ours, theirs:
+        theirs.sendall(b"PONG\n")
+        assert ours.recv(1) == b"P"
+        assert inq(ours) == 4
 
 
 async def test_a_probe_function_sends_between_messages() -> None:

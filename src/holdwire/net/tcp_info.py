@@ -40,6 +40,7 @@ _SIOCOUTQ: Final = 0x5411
 _INT: Final = bytes(4)
 _LACKING: Final = frozenset({errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL})
 _INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
+_EVERY: Final = _INTERNET | {getattr(socket, "AF_UNIX", socket.AF_INET)}
 
 
 class _Facility:
@@ -81,16 +82,16 @@ def outq(sock: socket.socket) -> int | None:
 
     It keeps its value on a dead connection. None on a Unix socket, where the number is one of memory, not of bytes.
     """
-    return _queue(sock, _outq, _SIOCOUTQ)
+    return _queue(sock, _outq, _SIOCOUTQ, families=_INTERNET)
 
 
 def inq(sock: socket.socket) -> int | None:
     """Bytes that have arrived and were not read."""
-    return _queue(sock, _inq, _SIOCINQ)
+    return _queue(sock, _inq, _SIOCINQ, families=_EVERY)
 
 
-def _queue(sock: socket.socket, facility: _Facility, request: int) -> int | None:
-    if not facility.exists or _ioctl is None or sock.family not in _INTERNET:
+def _queue(sock: socket.socket, facility: _Facility, request: int, *, families: frozenset[int]) -> int | None:
+    if not facility.exists or _ioctl is None or sock.family not in families:
         return None
     fd = sock.fileno()
     if fd < 0:

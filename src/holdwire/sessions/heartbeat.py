@@ -99,7 +99,6 @@ class Beat:
 
     __slots__ = (
         "__weakref__",
-        "_acked",
         "_answered",
         "_dead_after",
         "_keepalive",
@@ -111,6 +110,7 @@ class Beat:
         "_sent",
         "_settings",
         "_slack",
+        "_taken",
         "_task",
         "_ticker",
         "_warned",
@@ -149,7 +149,7 @@ class Beat:
         self._slack = min(WINDOW, settings.interval / 10)
         self._ticker = current_ticker()
         self._lag = 0.0
-        self._acked: int | None = None
+        self._taken: int | None = None
         self._probed_at = now
         self._sent = True
         self._task: TaskHandle | None = None
@@ -257,7 +257,7 @@ class Beat:
 
     def _probe(self, owner: Owner, now: float) -> float:
         self._begin(now)
-        self._acked = self._bytes_acked() if self._wire.undelivered() else None
+        self._taken = self._taken_now(owner)
         self._sent = False
         self._send(owner)
         return self._next(now)
@@ -318,9 +318,8 @@ class Beat:
             return Step.WAIT
         facts = self._wire.facts()
         info, queued = facts.get("tcp"), facts.get("outq") or 0
-        acked = self._bytes_acked()
-        moving = queued > 0 and acked is not None and self._acked is not None and acked > self._acked
-        self._acked = acked
+        before, self._taken = self._taken, self._taken_now(owner)
+        moving = before is not None and self._taken is not None and self._taken > before
         return self._liveness.judge(
             now,
             unread=bool(inq(self._wire.extra(SocketAttribute.raw_socket))),  # noqa: S610 - anyio's, not Django's
@@ -329,9 +328,16 @@ class Beat:
             stalled=self._ticker.lag - self._lag,
         )
 
-    def _bytes_acked(self) -> int | None:
-        info = self._wire.facts().get("tcp")
-        return None if info is None else info.bytes_acked
+    def _taken_now(self, owner: Owner) -> int | None:
+        """Bytes that the peer's side has taken of ours; None if no more wait for it, or nobody knows.
+
+        Without TCP's numbers (a Unix socket has none) it is what the kernel took of a message that it has no room for.
+        """
+        wire = self._wire
+        info = wire.facts().get("tcp")
+        if info is None:
+            return wire.bytes_out if owner.is_writing else None
+        return info.bytes_acked if wire.undelivered() else None
 
     def _give_up(self, owner: Owner, detail: str, *, waited: float = 0.0) -> None:
         wire = self._wire
