@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import ssl
 import sys
-import threading
-import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,6 +17,7 @@ import anyio.to_thread
 import httpx
 
 import holdwire
+from tests.forks import in_child
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -55,26 +54,16 @@ async def refused(client: httpx.AsyncClient, path: str) -> None:
         raise AssertionError(message)
 
 
-def in_child(function: Callable[[], object]) -> int:
+def in_child_without_loop(function: Callable[[], object]) -> int:
     """Run ``function`` in a fork, in a thread of its own, which has no loop and no trio run; its exit code."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
+
+    def alone() -> None:
         asyncio._set_running_loop(None)
-        threading.Thread(target=exit_with, args=(function,)).start()
-        threading.Event().wait()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def exit_with(function: Callable[[], object]) -> None:
-    try:
-        function()
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(function).result()
         gc.collect()
-        os._exit(0)
-    except BaseException as exc:  # noqa: BLE001 - the parent has to know
-        traceback.print_exception(exc)
-        sys.stderr.flush()
-        os._exit(1)
+
+    return in_child(alone)
 
 
 def runs_after_each_other() -> None:
@@ -159,7 +148,7 @@ def forked() -> None:
             gc.collect,
         )
         for child in children:
-            assert in_child(child) == 0
+            assert in_child_without_loop(child) == 0
             await get(client)
             assert client._transport._client.pools[0].connections == kept  # type: ignore[attr-defined]
         await client.aclose()

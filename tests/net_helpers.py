@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
@@ -17,6 +15,7 @@ from holdwire.net.dial import substitute_sockets
 from holdwire.net.resolve import Address
 from holdwire.net.runtime import Runtime, current
 from holdwire.net.stream import SocketStream
+from tests.forks import in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -75,20 +74,14 @@ def reset(sock: socket.socket) -> None:
 
 def end_in_fork(stream: Wire, how: str) -> None:
     """Let a forked child call the method ``how`` of its copy of ``stream``, as far as that goes without waiting."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which are other tests'
-        child = os.fork()
-    if child == 0:
-        try:
-            ending = getattr(stream, how)()
-            if ending is not None:
+
+    def end() -> None:
+        ending = getattr(stream, how)()
+        if ending is not None:
+            with contextlib.suppress(StopIteration):
                 ending.send(None)
-        except StopIteration:
-            pass
-        except BaseException:  # noqa: BLE001 - the parent has to know
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+
+    assert in_child(end) == 0
 
 
 @pytest.fixture

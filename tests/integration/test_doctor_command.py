@@ -26,6 +26,7 @@ from holdwire.doctor.case import Case
 from holdwire.doctor.rungs import conversation
 from holdwire.doctor.target import Target
 from holdwire.testing import Answer, ChaosServer, Request
+from tests.forks import in_child
 from tests.proxies import StubProxy
 from tests.side_by_side import SideBySide
 from tests.stages import HEALTHY, LAB, STAGES, answering, place, program, tls_server
@@ -274,23 +275,17 @@ def test_without_root_it_looks_as_well_and_says_what_only_root_sees(
     name: str, told: dict[str, str], tmp_path: Path
 ) -> None:
     with STAGES[name].arguments(tmp_path) as arguments:
-        doctor(
-            "--timeout", "0.2", *arguments[-2:]
-        )  # what is imported late is imported now: nobody may not see the files
-        child = os.fork()
-        if not child:
-            code = 3
-            try:
-                os.setgid(65534)
-                os.setuid(65534)
-                _, document = doctor(*arguments)
-                code = 4 if first(document) != STAGES[name].cause else 0
-                if not all(text in rung(document, where)["summary"] for where, text in told.items()):
-                    code = 5
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+        doctor("--timeout", "0.2", *arguments[-2:])  # imports late what nobody may not read
+
+        def as_nobody() -> None:
+            os.setgid(65534)
+            os.setuid(65534)
+            _, document = doctor(*arguments)
+            assert first(document) == STAGES[name].cause
+            for where, text in told.items():
+                assert text in rung(document, where)["summary"]
+
+        assert in_child(as_nobody) == 0
 
 
 # --- the command ---

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,10 +20,11 @@ from holdwire.telemetry import OpenTelemetryObserver
 from holdwire.telemetry.ledger import Ledger
 from holdwire.telemetry.limiter import Limiter
 from holdwire.telemetry.totals import Totals
+from tests.forks import in_child
 from tests.telemetry_samples import Memory, failure, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 NAMES = ("server.address", "server.port", "error.type")
 FAILURES = "holdwire.connection.failures"
@@ -104,30 +102,15 @@ def test_no_count_is_lost_or_told_twice_while_several_threads_count_and_collect(
     assert len(histogram.told) == 6000
 
 
-def in_child(function: Callable[[], bool]) -> int:
-    """Fork and call ``function``; the exit code is 0 if it is true."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # that other threads may hold locks: this is about that
-        child = os.fork()
-    if child == 0:
-        signal.alarm(5)
-        code = 2
-        try:
-            code = int(not function())
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def test_what_waits_at_a_fork_is_told_by_the_parent_alone() -> None:
     ledger, instrument = Ledger(), Instrument()
     ledger.count(instrument, NAMES, ("a", 80, None), 7)  # type: ignore[arg-type]
     ledger.time(instrument, NAMES, ("a", 80, None), 0.5)  # type: ignore[arg-type]
 
-    def child_tells_its_own() -> bool:
+    def child_tells_its_own() -> None:
         ledger.count(instrument, NAMES, ("a", 80, None), 2)  # type: ignore[arg-type]
         ledger.settle()
-        return [number for number, _ in instrument.told] == [2]
+        assert [number for number, _ in instrument.told] == [2]
 
     assert in_child(child_tells_its_own) == 0
     ledger.settle()
@@ -137,9 +120,10 @@ def test_what_waits_at_a_fork_is_told_by_the_parent_alone() -> None:
 def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent() -> None:
     ledger, limiter, totals, counter = Ledger(), Limiter(), Totals(), Instrument()
 
-    def use() -> bool:
+    def use() -> None:
         ledger.count(counter, NAMES, ("a", 80, None))  # type: ignore[arg-type]
-        return limiter.admit("a", 80, "timed_out", "connect", 0) == 0 and totals.look([]) == []
+        assert limiter.admit("a", 80, "timed_out", "connect", 0) == 0
+        assert totals.look([]) == []
 
     for lock in (ledger._lock, limiter._lock, totals._lock):
         with lock:  # as another thread may at that moment
