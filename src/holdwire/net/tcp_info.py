@@ -28,7 +28,7 @@ except ImportError:  # Windows
 else:
     _ioctl = fcntl.ioctl
 
-__all__ = ["inq", "outq", "tcp_info"]
+__all__ = ["inq", "outq", "send_queue", "tcp_info"]
 
 logger = logging.getLogger("holdwire")
 
@@ -40,7 +40,6 @@ _SIOCOUTQ: Final = 0x5411
 _INT: Final = bytes(4)
 _LACKING: Final = frozenset({errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL})
 _INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
-_EVERY: Final = _INTERNET | {getattr(socket, "AF_UNIX", socket.AF_INET)}
 
 
 class _Facility:
@@ -82,16 +81,23 @@ def outq(sock: socket.socket) -> int | None:
 
     It keeps its value on a dead connection. None on a Unix socket, where the number is one of memory, not of bytes.
     """
-    return _queue(sock, _outq, _SIOCOUTQ, families=_INTERNET)
+    return send_queue(sock) if sock.family in _INTERNET else None
+
+
+def send_queue(sock: socket.socket) -> int | None:
+    """The same, and on a Unix socket the memory that the peer's unread bytes take: more than they are, shrinking as
+    they are read.
+    """
+    return _queue(sock, _outq, _SIOCOUTQ)
 
 
 def inq(sock: socket.socket) -> int | None:
     """Bytes that have arrived and were not read."""
-    return _queue(sock, _inq, _SIOCINQ, families=_EVERY)
+    return _queue(sock, _inq, _SIOCINQ)
 
 
-def _queue(sock: socket.socket, facility: _Facility, request: int, *, families: frozenset[int]) -> int | None:
-    if not facility.exists or _ioctl is None or sock.family not in families:
+def _queue(sock: socket.socket, facility: _Facility, request: int) -> int | None:
+    if not facility.exists or _ioctl is None:
         return None
     fd = sock.fileno()
     if fd < 0:

@@ -27,7 +27,7 @@ from anyio.abc import SocketAttribute
 from ..errors import HoldwireError
 from ..events import HeartbeatAnswered, HeartbeatMissed
 from ..net.runtime import current
-from ..net.tcp_info import inq
+from ..net.tcp_info import inq, send_queue
 from ..net.ticker import WINDOW, current_ticker
 from ..policy import diagnosis
 from ..policy.evidence import window_closed
@@ -257,7 +257,7 @@ class Beat:
 
     def _probe(self, owner: Owner, now: float) -> float:
         self._begin(now)
-        self._taken = self._taken_now(owner)
+        self._taken = self._taken_now()
         self._sent = False
         self._send(owner)
         return self._next(now)
@@ -318,7 +318,7 @@ class Beat:
             return Step.WAIT
         facts = self._wire.facts()
         info, queued = facts.get("tcp"), facts.get("outq") or 0
-        before, self._taken = self._taken, self._taken_now(owner)
+        before, self._taken = self._taken, self._taken_now()
         moving = before is not None and self._taken is not None and self._taken > before
         return self._liveness.judge(
             now,
@@ -328,16 +328,17 @@ class Beat:
             stalled=self._ticker.lag - self._lag,
         )
 
-    def _taken_now(self, owner: Owner) -> int | None:
+    def _taken_now(self) -> int | None:
         """Bytes that the peer's side has taken of ours; None if no more wait for it, or nobody knows.
 
-        Without TCP's numbers (a Unix socket has none) it is what the kernel took of a message that it has no room for.
+        Without TCP's numbers (a Unix socket has none) it may be less, and grows all the same as the peer reads.
         """
         wire = self._wire
         info = wire.facts().get("tcp")
-        if info is None:
-            return wire.bytes_out if owner.is_writing else None
-        return info.bytes_acked if wire.undelivered() else None
+        if info is not None:
+            return info.bytes_acked if wire.undelivered() else None
+        queue = send_queue(wire.extra(SocketAttribute.raw_socket))  # noqa: S610 - anyio's, not Django's
+        return wire.bytes_out - queue if queue else None
 
     def _give_up(self, owner: Owner, detail: str, *, waited: float = 0.0) -> None:
         wire = self._wire
