@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import signal
 import ssl
+import traceback
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -21,7 +24,7 @@ from tests.garbage import collect
 from tests.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 # No deadline in either: two busy cores say nothing about an algorithm.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -48,6 +51,8 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 GRACE = 2.0
 """Seconds that what is being closed may take to be gone."""
+PATIENCE = 200.0
+"""Seconds for a slow test that awaits; below pytest-timeout's own limit, which would end the whole run."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,6 +67,30 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """Keep what was imported out of every later collection."""
     collect()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Let a slow test that waits for what never comes fail by itself, and say where it waited."""
+    test = pyfuncitem.obj
+    if pyfuncitem.get_closest_marker("slow") and inspect.iscoroutinefunction(test) and not hasattr(test, "hypothesis"):
+        pyfuncitem.obj = _limited(test)
+
+
+def _limited(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def run(**arguments: Any) -> None:
+        where = ""
+        with anyio.move_on_after(PATIENCE) as limit:
+            try:
+                await test(**arguments)
+            except anyio.get_cancelled_exc_class():
+                where = traceback.format_exc()
+                raise
+        if limit.cancelled_caught:
+            pytest.fail(f"it was not over within {PATIENCE:.0f} s, and waited here:\n{where}", pytrace=False)
+
+    return run
 
 
 @pytest.fixture(scope="session", params=tuple(BACKENDS.values()), ids=tuple(BACKENDS))

@@ -46,7 +46,8 @@ class Counting:
                 self.retries.append(event)
             case ConnectionSetUp(connection_id=str()):
                 self.opened += 1
-                self.all_closed = anyio.Event()
+                if self.all_closed.is_set():
+                    self.all_closed = anyio.Event()
             case ConnectionClosed():
                 self.closes.append(event)
                 if len(self.closes) == self.opened:

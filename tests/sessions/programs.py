@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.netns import come_home
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Start it, and wait until it listens."""
+        """Start it, and wait until it listens. In a worker thread too: it comes to where the main thread lives."""
+        come_home()
         self._process = subprocess.Popen(
             self._command(self.port), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
