@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -23,7 +24,7 @@ import trustme
 from holdwire.cli import main
 from holdwire.cli.output import Output
 from holdwire.doctor.case import Case
-from holdwire.doctor.rungs import conversation
+from holdwire.doctor.rungs import conversation, handshake
 from holdwire.doctor.target import Target
 from holdwire.testing import Answer, ChaosServer, Request
 from tests.forks import in_child
@@ -138,6 +139,26 @@ def test_a_healthy_server_is_described(tmp_path: Path) -> None:
     assert tls["ocsp_stapled"] == "no"
     assert document["vantage"]["source"] == "127.0.0.1"
     assert evidence(document, "resources")["sockets_by_state"]["LISTEN"] >= 1
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="needs IPv6"))]
+)
+def test_a_staple_is_denied_only_where_openssl_saw_that_there_is_none(host: str) -> None:
+    with ChaosServer(host=host, tls=True) as server:
+        case = Case(target=Target(host, server.address[1], secure=True), server_name="localhost")
+        assert anyio.run(handshake.stapled, case) == "no"
+        server.script("handshake rst")
+        assert anyio.run(handshake.stapled, case).startswith("unknown")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -129,6 +129,7 @@ async def test_keepalive_comes_from_the_profile_and_can_be_overruled() -> None:
 def test_the_interface_of_a_link_local_address_may_be_spelt_as_in_a_url() -> None:
     for url in ("tcp://[fe80::1%25eth0]:80", "tcp://[fe80::1%eth0]:80"):
         assert Target.of(url) == Target(host="fe80::1%eth0", port=80)
+        assert str(Target.of(url)) == "[fe80::1%eth0]:80"
 
 
 async def test_nobody_listens_is_one_error_with_its_reason_and_one_failure_told() -> None:

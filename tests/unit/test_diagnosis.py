@@ -57,6 +57,7 @@ def test_what_happened_on_the_connection_is_not_in_the_repr_which_it_would_drown
         ({"host": "a.example", "port": 443}, "a.example:443"),
         ({"host": "a.example", "port": 0}, "a.example:0"),
         ({"host": "a.example"}, "a.example"),
+        ({"host": "2001:db8::1", "port": 443, "peer": "2001:db8::1"}, "[2001:db8::1]:443"),
         (
             {"host": "a.example", "port": 443, "via": "p:3128", "peer": "192.0.2.9"},
             "a.example:443 through the proxy p:3128 (192.0.2.9)",

@@ -134,7 +134,8 @@ def _proxy(args: argparse.Namespace) -> ChaosProxy:
 async def _serve(proxy: ChaosProxy, args: argparse.Namespace, output: Output, counts: Counter[str]) -> None:
     async with proxy:
         host, port = proxy.address
-        output.line(f"listening on {host}:{port}, passing on to {args.to}; interrupt to end")
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        output.line(f"listening on {where}, passing on to {args.to}; interrupt to end")
         output.flush()  # who waits for this line may read from a pipe
         with anyio.move_on_after(args.seconds):
             while True:

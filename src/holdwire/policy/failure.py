@@ -111,7 +111,9 @@ class Failure:
     @property
     def endpoint(self) -> str:
         """The peer as a person would write it: ``host:port (address)``, ``host:port through the proxy ...``."""
-        name = f"{self.host}:{self.port}" if self.port is not None else (self.host or "")
+        name = self.host or ""
+        if self.port is not None:
+            name = f"[{name}]:{self.port}" if ":" in name else f"{name}:{self.port}"
         if self.via is not None:
             name += f" through the proxy {self.via}"
         if not self.peer or self.peer == self.host:

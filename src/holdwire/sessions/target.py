@@ -61,7 +61,9 @@ class Target:
         return cls(host=host, port=_checked(parts.port), secure=parts.scheme == "tls")
 
     def __str__(self) -> str:
-        return self.host if self.path is not None else f"{self.host}:{self.port}"
+        if self.path is not None:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def _checked(port: int) -> int:

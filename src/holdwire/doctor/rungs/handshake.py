@@ -14,6 +14,7 @@ import shutil
 import ssl
 import subprocess
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ..case import Case
     from ..record import Rung
 
-__all__ = ["alert_sign", "look"]
+__all__ = ["alert_sign", "look", "stapled"]
 
 _CHECK: Final = Check("tls", 3, Phase.TLS_HANDSHAKE, "Renew the certificate.")
 _VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
@@ -73,7 +74,7 @@ async def look(case: Case) -> Rung:
     evidence["versions"] = await _versions(case)
     evidence["protocols"] = await _protocols(case)
     evidence["without_sni"] = await _without_name(case)
-    evidence["ocsp_stapled"] = await _stapled(case)
+    evidence["ocsp_stapled"] = await stapled(case)
     if evidence["without_sni"] != "ok":
         evidence["note"] = "clients without SNI do not get this certificate"
     days = evidence.get("certificate", {}).get("days_left")
@@ -274,13 +275,13 @@ async def _outcome(case: Case, context: ssl.SSLContext, name: str | None) -> str
     return "ok"
 
 
-async def _stapled(case: Case) -> str:
+async def stapled(case: Case) -> str:
     """Whether the server staples an OCSP response: ``yes``, ``no``, or why nobody can tell."""
     program = shutil.which("openssl")
     if program is None or case.proxy is not None:
         return "unknown: needs the openssl program and a direct way"
-    where = f"{case.address or case.target.host}:{case.target.port}"
-    command = [program, "s_client", "-connect", where, "-servername", case.server_name, "-status"]
+    where = replace(case.target, host=case.address or case.target.host)
+    command = [program, "s_client", "-connect", str(where), "-servername", case.server_name, "-status"]
     case.opened += 1
 
     def run() -> str:
@@ -290,12 +291,8 @@ async def _stapled(case: Case) -> str:
             )
         except (OSError, subprocess.TimeoutExpired):
             return "unknown: openssl did not answer"
-        return (
-            "no"
-            if "OCSP response: no response sent" in done.stdout
-            else "yes"
-            if "OCSP Response" in done.stdout
-            else "no"
-        )
+        if "OCSP response: no response sent" in done.stdout:
+            return "no"
+        return "yes" if "OCSP Response" in done.stdout else "unknown: openssl came to no handshake"
 
     return await anyio.to_thread.run_sync(run)
