@@ -21,6 +21,7 @@ from holdwire.telemetry.ledger import Ledger
 from holdwire.telemetry.limiter import Limiter
 from holdwire.telemetry.totals import Totals
 from tests.forks import in_child
+from tests.garbage import Collecting, in_time
 from tests.telemetry_samples import Memory, failure, recorded
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def test_equal_counts_become_one_call_and_no_instrument_is_called_before_a_reade
     assert not counter.told
     ledger.settle()
     ledger.settle()
-    assert counter.told == [
+    assert counter.told[::-1] == [
         (3, {"server.address": "a", "error.type": "timed_out"}),
         (1, {"server.address": "b", "error.type": "timed_out"}),
     ]
@@ -100,6 +101,18 @@ def test_no_count_is_lost_or_told_twice_while_several_threads_count_and_collect(
     ledger.settle()
     assert sum(number for number, _ in counter.told) == 6000
     assert len(histogram.told) == 6000
+
+
+def test_a_client_that_is_collected_in_the_middle_of_a_count_is_counted_too_and_nobody_waits() -> None:
+    ledger, counter = Ledger(), Instrument()
+
+    def count(host: str) -> None:
+        ledger.count(counter, NAMES, (host, None, "timed_out"))  # type: ignore[arg-type]
+
+    count("a")
+    assert in_time(lambda: count(Collecting("a", *[lambda: count("a")] * 3)))
+    ledger.settle()
+    assert counter.told == [(1 + 1 + 3, {"server.address": "a", "error.type": "timed_out"})]
 
 
 def test_what_waits_at_a_fork_is_told_by_the_parent_alone() -> None:

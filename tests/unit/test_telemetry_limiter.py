@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdwire.telemetry.limiter import BURST, MAX_ORIGINS, OTHER, Limiter, Origins
+from tests.garbage import Collecting, in_time
 from tests.telemetry_samples import NOW, SECOND
 
 
@@ -90,6 +91,15 @@ def test_counts_are_exact_when_several_threads_fail_at_once() -> None:
         thread.join()
     assert len(told) == BURST
     assert admit(limiter, NOW + SECOND) == 8000 - BURST
+
+
+def test_a_client_that_is_collected_while_a_failure_is_counted_may_tell_of_its_own_and_nobody_waits() -> None:
+    limiter = Limiter()
+    told: list[int | None] = []
+    kind = Collecting("timed_out", lambda: None, lambda: told.append(admit(limiter, NOW)))
+    assert in_time(lambda: told.append(admit(limiter, NOW, kind=kind)))
+    assert told == [0, 0]
+    assert [admit(limiter, NOW) for _ in range(BURST)] == [0] * (BURST - 2) + [None] * 2
 
 
 def test_the_201st_origin_and_all_later_ones_are_other() -> None:

@@ -39,7 +39,7 @@ class Handover:
         self._patience = _PATIENCE if patience is None else patience
         self._queue: queue.SimpleQueue[tuple[Any, ...] | threading.Event] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come here in the middle of a start
         self.dropped = 0
         """How many calls found the queue full and were not made."""
 

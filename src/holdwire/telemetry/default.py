@@ -32,7 +32,7 @@ class _Default:
     def __init__(self) -> None:
         self.ring = RecentFailures()
         self._log = LogObserver()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a client that is collected meanwhile tells of its end in this very thread
         self._telemetry: OpenTelemetryObserver | None = None
         self._tell: Observers | None = None
 

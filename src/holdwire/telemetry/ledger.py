@@ -4,6 +4,9 @@ One call of an instrument of the SDK takes as long as a whole request may add; h
 loop writes a number down, equal counts become one, and the thread of the reader, which nobody waits for, does the rest.
 Memory is bounded: times beyond the limit go to their instrument at once, and so do counts that no reader asks for.
 
+A client that nobody closed tells of its connections' end when it is collected, which may be in the middle of a count in
+the same thread: the lock lets that thread in again, and what it counts then is neither waited for nor overwritten.
+
 Invariants: every number reaches its instrument exactly once. Of a request only the ids of its span are kept, never
 its context, which would keep the caller's objects alive. Not responsible for which numbers there are (``metrics``).
 """
@@ -50,7 +53,7 @@ class Ledger:
 
     def renew(self) -> None:
         """Begin anew: in a forked child, whose parent tells what waited."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts: dict[tuple[Counter, _Names, _Values], tuple[int, SpanContext | None]] = {}
         self._times: deque[tuple[Histogram, _Names, _Values, float, SpanContext | None]] = deque()
         self._unasked = 0
@@ -60,9 +63,14 @@ class Ledger:
     ) -> None:
         """Add ``number`` to ``counter``."""
         key = (counter, names, values)
+        entry = (number, span)
         with self._lock:
-            before = self._counts.get(key)
-            self._counts[key] = (number, span) if before is None else (number + before[0], span or before[1])
+            while True:
+                before = self._counts.pop(key, None)
+                if before is not None:
+                    entry = (entry[0] + before[0], entry[1] or before[1])
+                if self._counts.setdefault(key, entry) is entry:  # else a finalizer has counted in between
+                    break
             self._unasked += 1
         if self._unasked >= _MAX_UNASKED:
             self.settle()

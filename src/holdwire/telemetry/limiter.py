@@ -96,8 +96,11 @@ class Limiter:
         renew_in_children(self)
 
     def renew(self) -> None:
-        """Forget who holds the lock: in a forked child, where that thread is not."""
-        self._lock = threading.Lock()
+        """Forget who holds the lock: in a forked child, where that thread is not.
+
+        It lets its own thread in again: there a client may be collected meanwhile, and tell of a failure.
+        """
+        self._lock = threading.RLock()
 
     def admit(self, host: str | None, port: int | None, kind: str, phase: str, now: int) -> int | None:
         """Whether one more may be told at ``now`` (Unix time in nanoseconds).
@@ -109,7 +112,7 @@ class Limiter:
             key = (self._origins.pair(host, port), kind, phase)
             bucket = self._buckets.get(key)
             if bucket is None:
-                bucket = self._buckets[key] = _Bucket(self._burst, now)
+                bucket = self._buckets.setdefault(key, _Bucket(self._burst, now))
             elif now > bucket.touched:
                 bucket.tokens = min(bucket.tokens + (now - bucket.touched) * self._refill, self._burst)
                 bucket.touched = now

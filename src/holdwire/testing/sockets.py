@@ -64,7 +64,7 @@ class SocketPlan:
         """Told of each fault that strikes, before the call returns."""
         self.blocked: Counter[Point] = Counter()
         """How often a call found nothing to read, or no room to write, by kind: the kernel's doing or the plan's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a stream that is collected meanwhile closes its socket in this very thread
         self._refused: Counter[Point] = Counter()
 
     def open(
