@@ -84,6 +84,30 @@ async def test_a_stream_that_ends_comes_back_after_the_last_event_and_nothing_is
 
 
 @leaks
+async def test_events_that_a_server_gives_the_same_id_on_one_stream_are_different_events(
+    make_client: Callable[[], Any],
+) -> None:
+    delivered = anyio.Event()
+
+    async def one_after_another(stream: ByteStream) -> None:
+        await stream.send(HEAD + b"id: 1\ndata: one\n\n")
+        await delivered.wait()
+        await stream.send(b"id: 1\ndata: two\n\n")
+
+    server = Events(one_after_another, HEAD + b"id: 1\ndata: two\n\nid: 2\ndata: three\n\n")
+    got: list[str] = []
+    async with (
+        serve(server) as port,
+        make_client() as client,
+        holdwire.sse(client, f"http://127.0.0.1:{port}/", reconnect=QUICK) as events,
+    ):
+        async for event in events:
+            got.append(event.data)
+            delivered.set()
+    assert got == ["one", "two", "three"]
+
+
+@leaks
 @pytest.mark.parametrize(("given", "asked"), [("\u00e4 1", "\u00e4 1"), ("  x ", "x"), ("\U0001f600", "\U0001f600")])
 async def test_an_id_that_is_no_header_as_it_stands_comes_back_to_the_server(
     make_client: Callable[[], Any], given: str, asked: str

@@ -2,7 +2,8 @@
 
 Theory of operation. No task of its own: everything happens in ``__anext__``. A stream that ends, breaks or falls silent
 is followed by another one with ``Last-Event-ID``, after the pause that the server asked for (``retry:``) or the
-reconnect policy gives, whichever is longer. Events whose id was delivered before are dropped.
+reconnect policy gives, whichever is longer. Events whose id was delivered from an earlier stream are dropped; on one
+stream the server may well give several events the same.
 
 The client's read time-out does not hold here: two limits of our own do (``policy.stream_limit``), since a client cannot
 probe such a stream. Not responsible for the format (``sessions.event_stream``), or for dead paths below: a holdwire
@@ -76,6 +77,8 @@ class EventSource:
         self._reconnector = Reconnector(reconnect)
         self._ready: deque[ServerSentEvent] = deque()
         self._delivered: deque[str] = deque(maxlen=_REMEMBERED)
+        self._earlier: frozenset[str] = frozenset()
+        """What had been delivered when the present stream began."""
         self._response: Any = None
         self._chunks: AsyncIterator[bytes] | None = None
         self._opened_at = 0.0
@@ -148,6 +151,7 @@ class EventSource:
             if status != 200 or kind != "text/event-stream":
                 raise RemoteProtocolError(f"the server answered {status} with {kind or 'no type'}, not with events")
             self._parser.restart()
+            self._earlier = frozenset(self._delivered)
             self._chunks = aiter(response.aiter_bytes())
             self._opened_at = time.monotonic()
             self._limit.begin(self._opened_at)
@@ -189,7 +193,7 @@ class EventSource:
             events = self._parser.feed(chunk)
             self._limit.heard(time.monotonic(), events=bool(events))
             self._moved = self._moved or bool(events)
-            self._ready.extend(event for event in events if not (event.own_id and event.id in self._delivered))
+            self._ready.extend(event for event in events if not (event.own_id and event.id in self._earlier))
             return
         with anyio.CancelScope(shield=True):
             await self._close()
