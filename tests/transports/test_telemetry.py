@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -186,6 +188,39 @@ async def test_under_global_instrumentation_the_trace_is_the_same(server: ChaosS
     inside = [span.name for span in memory.spans if span.parent and span.parent.span_id == request.context.span_id]
     assert len(inside) == 2  # the failed attempt, and the connection that the retry opened
     assert any(name.startswith("HTTP connection_setup") for name in inside)
+
+
+INSTRUMENTED_FIRST = """
+import asyncio, sys
+from opentelemetry.instrumentation.httpx import {instrumentor}
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+memory, tracers = InMemorySpanExporter(), TracerProvider()
+tracers.add_span_processor(SimpleSpanProcessor(memory))
+{instrumentor}().instrument(tracer_provider=tracers)
+
+from holdwire.transports.{family} import AsyncClient
+
+async def main():
+    async with AsyncClient() as client:
+        await client.get(sys.argv[1])
+
+asyncio.run(main())
+print(*(span.name for span in memory.get_finished_spans()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("family", "instrumentor"), [("httpx", "HTTPXClientInstrumentor"), ("httpx2", "HTTPX2ClientInstrumentor")]
+)
+def test_a_program_that_is_instrumented_before_it_imports_anything_has_its_client_spans(
+    family: str, instrumentor: str
+) -> None:
+    program = INSTRUMENTED_FIRST.format(family=family, instrumentor=instrumentor)
+    with ChaosServer() as server:
+        run = [sys.executable, "-c", program, server.url]
+        assert subprocess.run(run, capture_output=True, text=True, check=True, timeout=60).stdout == "GET\n"
 
 
 @pytest.mark.parametrize("client_first", [False, True])

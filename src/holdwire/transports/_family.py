@@ -70,8 +70,12 @@ def _body_class(translate: Callable[[HoldwireError], Exception], *bases: type[An
 
 
 def _is_of(package: ModuleType, method: object) -> bool:
-    """Whether ``method`` is a plain function of ``package``. A patch, though it takes its name, has other globals."""
-    if not isinstance(method, FunctionType) or method.__module__.partition(".")[0] != package.__name__:
+    """Whether ``method`` is a plain function of ``package``.
+
+    A patch, though it takes its name, has other globals; a proxy of it (wrapt's), though ``isinstance`` takes it for
+    one and it shows the same globals, is of another type.
+    """
+    if type(method) is not FunctionType or method.__module__.partition(".")[0] != package.__name__:
         return False
     return method.__globals__ is vars(sys.modules[method.__module__])
 
