@@ -69,7 +69,7 @@ class Lab:
     def down(self) -> None:
         """Take everything down; a namespace goes when its last process and socket do."""
         for name in (self.client, self.router, self.server):
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True, timeout=60)
 
     def sysctl(self, *settings: str) -> None:
         """Set kernel settings of the router."""
@@ -141,7 +141,7 @@ def _enter(fd: int) -> None:
 
 def run(*command: str) -> None:
     """Run a command that must succeed."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
 

@@ -102,7 +102,12 @@ def nginx(
         yield Nginx(process, port, identity, folder)
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            pytest.fail("nginx did not end within 10 s of SIGTERM")
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:

@@ -39,7 +39,7 @@ def chaos(*arguments: str) -> Generator[tuple[int, subprocess.Popen[str], IO[str
         try:
             first = process.stdout.readline()
             match = re.match(r"listening on 127\.0\.0\.1:(\d+)", first)
-            assert match, first + process.stdout.read()
+            assert match, first
             yield int(match[1]), process, process.stdout
         finally:
             process.kill()

@@ -116,7 +116,7 @@ class TalkativeServer(threading.Thread):
     """Serves one TLS connection: a request, then what ``say`` sends while it is idle, then another request."""
 
     def __init__(self, context: ssl.SSLContext, say: Callable[[ssl.SSLSocket], None]) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self._context = context
         self._say = say
         self._listener = socket.socket()
@@ -157,7 +157,7 @@ async def test_what_tls_says_on_an_idle_connection_is_not_taken_for_its_end(
         await client.get(server.url)
         before = transport._client.pools[0].connections
         server.idle.set()
-        await anyio.to_thread.run_sync(server.said.wait)
+        assert await anyio.to_thread.run_sync(server.said.wait, 10)
         await anyio.sleep(0.05)
         assert transport._client.pools[0].connections == before
         assert (await client.post(server.url)).status_code == 200, "it would time out on a second connection"

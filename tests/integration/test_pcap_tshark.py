@@ -51,7 +51,7 @@ pytestmark = [
 
 
 def run(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
@@ -134,7 +134,7 @@ class Lab:
                 time.sleep(0.02)
         finally:
             tcpdump.send_signal(signal.SIGINT)
-            tcpdump.communicate()
+            tcpdump.communicate(timeout=30)
 
 
 class Task:
@@ -336,6 +336,7 @@ class Scene:
         def server() -> None:
             with socket.create_server((self.address, self.port), family=self.family) as listener:
                 ready.set()
+                listener.settimeout(60)
                 sock, _ = listener.accept()
                 sock.settimeout(30)
                 with sock:

@@ -34,6 +34,7 @@ class PausingReader:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
+        self._listener.settimeout(60)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.received = 0
         self._thread = threading.Thread(target=self._serve)
@@ -49,6 +50,7 @@ class PausingReader:
     def _serve(self) -> None:
         peer = self._listener.accept()[0]
         with peer:
+            peer.settimeout(60)
             head = peer.recv(4096)
             size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
             self.received = len(head.partition(b"\r\n\r\n")[2])

@@ -196,8 +196,7 @@ async def test_a_stall_right_after_the_probe_asks_again_instead_of_killing(
         until_closed(sock)
 
     async def stall() -> None:
-        with anyio.fail_after(5):
-            await anyio.to_thread.run_sync(probed.wait)
+        assert await anyio.to_thread.run_sync(probed.wait, 5)
         time.sleep(1.2)  # noqa: ASYNC251 - the stall, longer than the time-out
 
     url = peer(answer_the_second)

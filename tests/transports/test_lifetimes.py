@@ -60,11 +60,13 @@ def test_two_threads_with_a_loop_each_do_not_disturb_each_other(server: ChaosSer
         except BaseException as exc:  # noqa: BLE001 - handed to the test
             errors.append(exc)
 
-    threads = [threading.Thread(target=work, args=(backend,)) for backend in ("asyncio", "trio", "asyncio")]
+    backends = ("asyncio", "trio", "asyncio")
+    threads = [threading.Thread(target=work, args=(backend,), daemon=True) for backend in backends]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive(), "a loop did not come to its end"
     assert errors == []
     assert server.accepted == 3, "each loop has its own connection and keeps it"
     asyncio.run(client.aclose())
@@ -78,9 +80,9 @@ def test_closing_from_another_thread_ends_the_connections_of_a_running_loop(serv
     async def work() -> None:
         await get(client, server.url)
         ready.set()
-        await anyio.to_thread.run_sync(done.wait)
+        await anyio.to_thread.run_sync(done.wait, 30)
 
-    thread = threading.Thread(target=anyio.run, args=(work,))
+    thread = threading.Thread(target=anyio.run, args=(work,), daemon=True)
     thread.start()
     assert ready.wait(5)
     asyncio.run(client.aclose())

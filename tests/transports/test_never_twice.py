@@ -88,7 +88,7 @@ async def test_a_fin_before_the_request_is_seen_and_a_new_connection_taken(
         async with client(server, seen, contexts[1]) as http:
             for _ in range(exchanges):
                 await http.get("/")
-            await to_thread.run_sync(closed.wait)
+            assert await to_thread.run_sync(closed.wait, 10)
             assert (await http.post("/order", content=b"1")).status_code == 200
         server.join()
     assert server.executed.count(POST) == 1
@@ -219,7 +219,7 @@ async def test_the_rest_of_an_upload_that_timed_out_never_arrives(contexts: Any,
     given_up = threading.Event()
 
     def serve(peer: Peer) -> None:
-        given_up.wait()
+        given_up.wait(15)
         peer.execute()
 
     with TrapServer(serve, context=contexts[0]) as server:
