@@ -67,6 +67,13 @@ def test_a_body_larger_than_every_window_comes_whole(server: ChaosServer) -> Non
     assert [one.size for one in server.ledger.executions()] == [200_000]
 
 
+async def test_a_header_that_is_not_ascii_is_understood_as_over_http11(server: ChaosServer) -> None:
+    server.handle("/", lambda request: Answer(headers=(("x-back", request.header("x-name") or ""),)))
+    async with resilient(server) as http:
+        response = await http.get("/", headers=[(b"x-name", "M\u00fcller".encode("latin-1"))])
+    assert dict(response.headers.raw)[b"x-back"] == "M\u00fcller".encode("latin-1")
+
+
 def test_head_304_and_interim_answers(server: ChaosServer) -> None:
     server.answer("/", Answer(body=b"12345", interim=(103,)))
     server.answer("/same", Answer(status=304))

@@ -189,10 +189,11 @@ class Http2Talk:
 
     def _decode(self, block: bytes) -> list[tuple[str, str]]:
         try:
-            return [(str(name), str(value)) for name, value in self._decoder.decode(block)]
+            fields = self._decoder.decode(block, raw=True)
         except hpack.HPACKError as error:
             message = f"not a header block: {error!r}"
             raise BadRequestError(message) from error
+        return [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in fields]
 
     def _request(self, fields: list[tuple[str, str]], exchange: Exchange) -> Request:
         pseudo = {name: value for name, value in fields if name.startswith(":")}
@@ -294,7 +295,8 @@ class Http2Talk:
         if stream.exchange.over:
             return
         # never indexed: a block that a fault swallows must not be missing in the client's table
-        block = self._encoder.encode([(name, value, True) for name, value in fields])
+        pairs = [(name.encode("latin-1"), value.encode("latin-1"), True) for name, value in fields]
+        block = self._encoder.encode(pairs)
         kind, flags = Kind.HEADERS, Flag.END_STREAM if end else 0
         while True:
             piece, block = block[:_CHUNK], block[_CHUNK:]
@@ -305,15 +307,17 @@ class Http2Talk:
             kind, flags = Kind.CONTINUATION, 0
 
     async def _send_body(self, stream: _Stream, body: bytes, *, end: bool) -> None:
-        while body and not stream.exchange.over:
-            room = min(_CHUNK, self._window, stream.window, len(body))
+        start = 0
+        while start < len(body) and not stream.exchange.over:
+            room = min(_CHUNK, self._window, stream.window, len(body) - start)
             if room <= 0:
                 await self._opened.wait()
                 continue
             self._window -= room
             stream.window -= room
-            piece, body = body[:room], body[room:]
-            flags = Flag.END_STREAM if end and not body else 0
+            piece = body[start : start + room]
+            start += room
+            flags = Flag.END_STREAM if end and start == len(body) else 0
             await self._frames.send(Frame(Kind.DATA, flags, stream.exchange.stream, piece), stream.exchange)
 
     async def _watch(self) -> None:
