@@ -42,6 +42,15 @@ def test_an_attribute_with_a_closed_set_of_values_is_told_with_all_of_them(
     assert re.findall("`(.*?)`", ATTRIBUTES[attribute]) == list(values)
 
 
+def test_every_name_that_telemetry_writes_is_told() -> None:
+    page = (ROOT / "docs" / "reference" / "telemetry.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src/holdwire/telemetry").glob("*.py")]
+    written = re.compile(r'"((?:holdwire|http|network|dns|server|error|tls)\.[a-z_.]+)"')
+    names = {name for source in sources for name in written.findall(source)}
+    assert len(names) > 50
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
 def test_every_generated_part_is_shown_once() -> None:
     shown = [name for page in pages() for name in re.findall(r"<!-- begin ([a-z-]+)", page.read_text(encoding="utf-8"))]
     assert sorted(shown) == sorted([*REGIONS, *FROM_RUNS])
