@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Collecting", "collect", "collect_everything", "in_time"]
+__all__ = ["Collecting", "collect", "collect_everything", "finalize", "in_time"]
 
 _PATIENCE = 10.0
 
@@ -49,9 +49,14 @@ class Collecting(str):
 
     def __hash__(self) -> int:
         if self._finalizers:
-            _Garbage(self._finalizers.pop(0))
-            gc.collect()
+            finalize(self._finalizers.pop(0))
         return super().__hash__()
+
+
+def finalize(finalizer: Callable[[], object]) -> None:
+    """Have something collected whose end is ``finalizer``."""
+    _Garbage(finalizer)
+    gc.collect()
 
 
 class _Garbage:

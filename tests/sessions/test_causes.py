@@ -6,7 +6,7 @@ import re
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -14,9 +14,11 @@ import tenacity
 from anyio.abc import SocketAttribute
 
 import holdwire
+from holdwire.policy.history import OriginHistory
 from holdwire.policy.idle_limit import YOUNG
 from holdwire.policy.kind import Confidence, Kind
 from holdwire.sessions.memory import TargetMemory, Witness, memory_of
+from tests.garbage import finalize, in_time
 from tests.ports import free_port
 from tests.seen import Seen
 from tests.sessions.peers import echo, serve
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream
 
+    from holdwire.policy.failure import Failure
 
 pytestmark = pytest.mark.usefixtures("clean_runtime", "no_leaks")
 
@@ -51,6 +54,22 @@ def shift(stream: holdwire.Stream, seconds: float) -> None:
     """Let the last use of ``stream`` be so long ago."""
     stream._wire.last_read -= seconds
     stream._wire.last_write -= seconds
+
+
+def test_a_stream_that_is_collected_while_another_to_its_target_tells_why_it_broke_waits_for_no_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = TargetMemory()
+    told: list[Failure] = []
+    original = OriginHistory.stream_failed
+
+    def collecting(self: OriginHistory, *arguments: Any, **keywords: Any) -> Failure:
+        finalize(lambda: memory.answered(1.0))
+        return original(self, *arguments, **keywords)
+
+    monkeypatch.setattr(OriginHistory, "stream_failed", collecting)
+    assert in_time(lambda: told.append(memory.lost(failure(), idle=1.0, used=False)))
+    assert told
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])

@@ -1,7 +1,8 @@
 """``TargetMemory``: what the streams and sessions to one target went through, to explain the next failure.
 
 One for each target of the process, whoever connects: a program that calls ``connect`` in a loop of its own is told of
-an idle limit as well. Safe to use from several threads; the number of targets is bounded. Not responsible for the words
+an idle limit as well. Safe to use from several threads, and in the middle of itself, for there a coroutine that nobody
+awaits any more may be collected, whose stream ends; the number of targets is bounded. Not responsible for the words
 (``policy.cause``) or for the arithmetic of idle ages (``policy.idle_limit``).
 """
 
@@ -30,7 +31,7 @@ class TargetMemory:
     __slots__ = ("_answers", "_history", "_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._history = OriginHistory()
         self._answers = 0
         """Connections that were ever heard of."""
@@ -111,7 +112,7 @@ class Witness:
 
 
 _memories: dict[tuple[str, int, str | None], TargetMemory] = {}
-_lock: Final = threading.Lock()
+_lock: Final = threading.RLock()
 
 
 def memory_of(host: str, port: int, via: str | None) -> TargetMemory:
