@@ -265,7 +265,7 @@ def test_no_more_than_sixty_four_deaths_and_survivals_are_remembered() -> None:
     found = limit.estimate(11_000)
     assert found is not None
     assert (found.deaths, found.survived) == (64, 1000)
-    assert len(limit._survived) == 64
+    assert len(limit._survived) == len(limit._alive) == 64
     for n in range(100):
         limit.survived(20_000 + n, idle=2000)
     assert len(limit._survived) == 1, "of silences of a length the last"
@@ -294,6 +294,35 @@ def test_a_survival_at_the_moment_of_the_first_death_refutes_and_one_in_the_tole
     limit = learnt((1000, 60), (1400, 60))
     limit.survived(1200, idle=62)
     assert limit.estimate(1400) is not None
+
+
+def test_deaths_among_more_survivors_of_the_same_silence_are_no_limit() -> None:
+    for survivors, known in ((3, True), (4, False)):
+        limit = learnt((1000, 60.2), (1400, 60.2))
+        for n in range(survivors):
+            limit.survived(1400 + 60 * n, idle=60.2)
+        limit.died(1800, idle=60.2, watched=False)
+        assert (limit.estimate(1800) is not None) == known
+    # before the first of the deaths, with it, or of a younger age than any
+    for at, idle, known in ((999, 60.2, True), (1000, 60.2, False), (1500, 60.1, True)):
+        limit = IdleLimit()
+        for _ in range(9):
+            limit.survived(at, idle=idle)
+        for death in (1000, 1400, 1800):
+            limit.died(death, idle=60.2, watched=False)
+        assert (limit.estimate(1800) is not None) == known
+
+
+def test_who_asks_once_a_minute_learns_no_limit_from_a_server_that_crashes_now_and_then() -> None:
+    dice = random.Random(3)
+    limit = IdleLimit()
+    for n in range(600):
+        now, idle = 60.0 * n, 60 + dice.random() / 50
+        if n in {100, 300, 500}:
+            limit.died(now, idle=idle, watched=False)
+            assert limit.estimate(now) is None
+        else:
+            limit.survived(now, idle=idle)
 
 
 def test_three_quarters_of_the_deaths_up_to_its_age_are_enough() -> None:

@@ -4,9 +4,10 @@ Theory of operation: middleboxes cut at fixed idle times, so deaths cluster; eve
 connections does not. Deaths of one moment are one observation, however many connections ended in it. A server that
 is being replaced ends connections of all idle ages at one moment, busy ones too, and refuses new ones: such a moment
 says nothing about idle ages and is left out (a rolling deploy must not look like an idle limit). Connections that
-lived through a longer silence refute a limit.
+lived through a longer silence refute a limit, and so do those that lived through the same one if they are more than the
+deaths: who asks once a minute finds connections of one age only, and a server that crashes now and then ends some.
 
-Memory is bounded: 64 deaths, 64 survivals. Times are seconds of a monotonic clock. The default use
+Memory is bounded: 64 deaths, 64 survivals of either sort. Times are seconds of a monotonic clock. The default use
 is to report; not responsible for applying a limit, and no traffic is made to find one.
 """
 
@@ -89,11 +90,12 @@ class IdleEstimate:
 class IdleLimit:
     """What is known about the idle ages of one origin and route."""
 
-    __slots__ = ("_deaths", "_disturbed_at", "_mixed_at", "_survived", "changes")
+    __slots__ = ("_alive", "_deaths", "_disturbed_at", "_mixed_at", "_survived", "changes")
 
     def __init__(self) -> None:
         self._deaths: deque[tuple[float, float]] = deque(maxlen=_SIZE)
         self._survived: deque[tuple[float, float]] = deque()  # ages descending: each the longest since its time
+        self._alive: deque[tuple[float, float]] = deque(maxlen=_SIZE)  # the last that a request found alive
         self._disturbed_at = self._mixed_at = -math.inf
         self.changes = 0
         """Grows with all that may change the estimate, but for the passing of time."""
@@ -106,7 +108,7 @@ class IdleLimit:
         """
         self.changes += 1
         if watched:
-            self.survived(now, idle=idle)
+            self._lived(now, idle)
         if now - self._disturbed_at <= MOMENT:
             return
         if self._deaths and now - self._deaths[-1][0] <= MOMENT:
@@ -131,6 +133,10 @@ class IdleLimit:
     def survived(self, now: float, *, idle: float) -> None:
         """A connection was found alive after ``idle`` seconds of silence."""
         self.changes += 1
+        self._alive.append((now, idle))
+        self._lived(now, idle)
+
+    def _lived(self, now: float, idle: float) -> None:
         while self._survived and self._survived[-1][1] <= idle:
             self._survived.pop()
         if len(self._survived) == _SIZE:
@@ -152,8 +158,9 @@ class IdleLimit:
             self._survived.popleft()
         survived = list(self._survived)
         refuted = any(then >= moments[0] and age > high + _tolerance(high) for then, age in survived)
+        alive = sum(1 for then, age in list(self._alive) if then >= moments[0] and age >= low)
         younger = sum(1 for age, _ in deaths if age < low)
-        if refuted or len(best) < _SHARE * (len(best) + younger):
+        if refuted or alive > len(best) or len(best) < _SHARE * (len(best) + younger):
             return None
         return IdleEstimate(
             low=low,
