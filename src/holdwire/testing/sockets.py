@@ -230,7 +230,7 @@ class Run:
 
 def sweep(
     *,
-    errnos: Iterable[int] = (errno.ECONNRESET,),
+    errnos: Iterable[int | str] = (errno.ECONNRESET,),
     calls: Iterable[Point] = (Point.CALL_CONNECT, Point.CALL_SEND, Point.CALL_RECV),
     base: Script | Fault | Iterable[Fault] | str = "",
     limit: int = 10_000,
@@ -240,13 +240,14 @@ def sweep(
     The body of the loop runs the scenario under ``run.plan``.
 
     Args:
-        errnos: The numbers with which the call fails, one after another.
+        errnos: The numbers or names with which the call fails, one after another.
         calls: The kinds of calls, one after another.
         base: Faults that every run has besides.
         limit: How many calls of a kind a scenario may make.
 
     Raises:
-        ValueError: ``base`` has faults at other points than calls, or ``calls`` has other points.
+        ValueError: ``base`` has faults at other points than calls, or ``calls`` has other points; an errno has no such
+            name.
         RuntimeError: The scenario still made an n-th call when ``n`` was ``limit``: it does not end. Or it made none at
             all, so that nothing was tried.
     """
@@ -255,7 +256,7 @@ def sweep(
     for point in calls:
         for number in numbers:
             for nth in range(1, limit + 1):
-                fault = Fault(point=point, nth=nth, action=Action.ERRNO, value=number)
+                fault = Fault.parse(f"{point}#{nth} {Action.ERRNO}={number}")
                 plan = SocketPlan((fault, *common))
                 yield Run(fault=fault, plan=plan)
                 if not plan.calls:
