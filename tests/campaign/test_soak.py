@@ -20,8 +20,8 @@ async def test_memory_descriptors_and_tasks_do_not_grow_under_faults(
     with capsys.disabled():
         print(f"\n{anyio_backend_name}: {soak}")  # noqa: T201 - what was run is part of the proof
     assert not soak.check()
-    assert soak.counts["faults"] > 3
-    assert soak.counts["requests"] > 500
+    assert soak.counts["faults"]
+    assert soak.counts["requests"] > 100
 
 
 FIRST = Sample(70_000_000, 20, 5, 15_000_000, 285_000)
