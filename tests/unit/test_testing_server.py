@@ -272,6 +272,29 @@ def test_a_reset_strikes_before_or_after_the_execution(server: ChaosServer, scri
     sock.close()
 
 
+@pytest.mark.parametrize(("at", "executed"), [("0", 0), ("10", 0), ("end", 0), ("1000", 1)])
+def test_a_script_for_a_path_meets_a_request_that_is_here_already(plain: ChaosServer, at: str, executed: int) -> None:
+    plain.script(f"request:{at} fin", path="/")
+    sock = dial(plain)
+    sock.sendall(GET)
+    if executed:  # a request without body has no thousandth byte
+        assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+    else:
+        assert read_all(sock) == (b"", None)
+    assert plain.ledger.count() == executed
+    sock.close()
+
+
+def test_damage_of_a_script_for_a_path_waits_for_the_body(plain: ChaosServer) -> None:
+    plain.script("request:0 corrupt", path="/")
+    sock = dial(plain)
+    sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+    assert sock.recv(1000).startswith(b"HTTP/1.1 100 ")
+    sock.sendall(b"ab")
+    assert sock.recv(1000).endswith(b"\x9eb")
+    sock.close()
+
+
 def test_a_body_is_cut_at_the_exact_byte(plain: ChaosServer) -> None:
     plain.answer("/", Answer(body=b"x" * 5000))
     plain.script("response:1234 fin")

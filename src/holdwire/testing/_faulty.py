@@ -75,6 +75,16 @@ class FaultyLink:
         """More faults, for the exchange that has begun."""
         self._cursor.add(script)
 
+    async def catch_up(self) -> None:
+        """Strike what would have been due in the bytes of the request that are here. Damage waits for later ones.
+
+        Raises:
+            LinkEnded: A fault ended the connection.
+        """
+        for fault in self._cursor.due(Point.REQUEST, self.exchange):
+            if fault.at < self._passed[Point.REQUEST] and fault.action is not Action.CORRUPT:
+                await self.strike(fault)
+
     async def connected(self) -> None:
         """Strike what is due once the connection stands.
 

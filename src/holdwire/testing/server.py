@@ -204,6 +204,7 @@ class ChaosServer(Background):
         self.journal.note("request", connection.number, f"{request.method} {request.target}")
         if script := self.script_for(request.path):
             faulty.add(script)
+            await faulty.catch_up()
         answer = self.next_answer(request.path)
         if answer is not None and answer.early:
             await self._reply(connection, request, answer)
