@@ -15,6 +15,7 @@ ON_SEND = [Ending.SILENT_DROP, Ending.RST_ON_SEND, Ending.FIN_ON_SEND, Ending.AC
 def play(search: IdleSearch, limit: float | None, ending: Ending) -> IdleFinding:
     """A path that ends connections after ``limit`` seconds of silence, in virtual time."""
     while waits := search.waits():
+        assert len(waits) <= 16, "at a time"
         ended: list[Observation] = []
         open_waits = sorted(waits)
         while open_waits:
@@ -68,6 +69,10 @@ def test_without_a_limit_one_round_is_enough(connections: int, rounds: int) -> N
     assert found.survived == pytest.approx(65.0)
 
 
+def test_as_many_connections_as_may_be_asked_for_are_sixteen_at_a_time() -> None:
+    play(IdleSearch(connections=MAX_CONNECTIONS), 33.0, Ending.SILENT_DROP)
+
+
 def test_a_known_limit_names_the_path_and_the_heartbeat() -> None:
     found = play(IdleSearch(longest=400.0), 350.0, Ending.FIN_WHILE_IDLE)
     assert "aws-nlb" in [profile.name for profile in found.profiles]
@@ -75,7 +80,7 @@ def test_a_known_limit_names_the_path_and_the_heartbeat() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"shortest": 0}, {"shortest": 70.0}, {"connections": 1}, {"connections": 17}, {"rounds": 0}]
+    "wrong", [{"shortest": 0}, {"shortest": 70.0}, {"connections": 1}, {"connections": 16}, {"rounds": 0}]
 )
 def test_wrong_numbers_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"wait|connections|rounds"):

@@ -61,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--longest", type=values.seconds, default=65.0, metavar="S", help="longest silence (default 65)"
     )
-    parser.add_argument("--connections", type=int, default=12, metavar="N", help="at a time, 2 to 16 (default 12)")
+    parser.add_argument(
+        "--connections", type=int, default=12, metavar="N", help="in a round, 2 to 15 (12), and one more in later ones"
+    )
     parser.add_argument("--rounds", type=values.count, default=3, metavar="N", help="rounds at most (default 3)")
     security = parser.add_mutually_exclusive_group()
     security.add_argument("--tls", dest="secure", action="store_true", default=None, help="speak TLS")

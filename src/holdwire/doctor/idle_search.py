@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ending", "IdleFinding", "IdleSearch", "Observation"]
 
-MAX_CONNECTIONS: Final = 16
-"""Connections at a time at most: it must not look like an attack."""
+MAX_CONNECTIONS: Final = 15
+"""Of the first round; later ones have one more, and 16 at a time are the most: it must not look like an attack."""
 _SEEN: Final = 3
 """Ends seen while waiting that are awaited for their median."""
 
@@ -112,7 +112,7 @@ class IdleSearch:
     Args:
         shortest: The shortest wait in seconds.
         longest: The longest.
-        connections: Connections at a time, 2 to 16.
+        connections: Connections of the first round, 2 to 15; later ones have one more.
         rounds: Rounds at most.
         precision: The relative width of the bracket at which the search is over.
 
