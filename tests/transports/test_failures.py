@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -18,7 +19,7 @@ from holdwire.testing import ChaosServer
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from holdwire.events import Event
 
@@ -196,6 +197,41 @@ async def test_an_early_413_is_delivered_although_the_upload_could_not_end(serve
     async with client(server, seen) as http:
         response = await http.post("/upload", content=b"x" * 20_000_000)
     assert response.status_code == 413
+
+
+@pytest.mark.parametrize("length", [2, 30_000_000])
+async def test_a_server_that_answers_early_and_reads_no_more_is_a_write_time_out_unless_the_answer_is_whole(
+    monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.setattr("holdwire.http.http11.EARLY_LIMIT", 100_000)
+
+    async def answer() -> None:
+        peer, _ = await anyio.to_thread.run_sync(listener.accept)
+        with peer:
+            await anyio.to_thread.run_sync(peer.recv, 1000)
+            peer.settimeout(0)
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, b"k" * length))
+            early.set()
+            await over.wait()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"begin"
+        await early.wait()
+        yield bytes(30_000_000)
+
+    early, over = anyio.Event(), anyio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with anyio.create_task_group() as group:
+            group.start_soon(answer)
+            async with httpx.AsyncClient(transport=holdwire.ResilientTransport()) as http:
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+                upload = http.put(url, content=body(), timeout=httpx.Timeout(10, write=0.3))
+                if length == 2:
+                    assert (await upload).text == "kk"
+                else:
+                    with pytest.raises(httpx.WriteTimeout):
+                        await upload
+            over.set()
 
 
 @pytest.mark.parametrize("body", [b"too large", b""])

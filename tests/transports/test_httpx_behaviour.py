@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import socket
+import threading
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -19,6 +20,7 @@ from holdwire.testing import Answer, ChaosServer, Framing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from typing import Self
 
     from holdwire.testing.messages import Request
 
@@ -96,6 +98,85 @@ async def test_a_response_that_is_closed_early_leaves_a_client_that_works(client
                 await response.aread()
         with anyio.fail_after(5):
             assert (await http.get("/x")).content == b"hello\n"
+
+
+class EagerServer:
+    """Sends ``early`` when it has the head of a request, ``beside`` for each piece of the body, and ``last``."""
+
+    def __init__(self, early: bytes, *, beside: bytes = b"", last: bytes = b"") -> None:
+        self.received: list[int] = []
+        self.accepted = 0
+        self._early, self._beside, self._last = early, beside, last
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                self.accepted += 1
+                with sock, suppress(OSError):
+                    sock.settimeout(10)
+                    while self._serve(sock):
+                        pass
+
+    def _serve(self, sock: socket.socket) -> bool:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            piece = sock.recv(65536)
+            if not piece:
+                return False
+            data += piece
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        sock.sendall(self._early)
+        size = len(body)
+        while size < length and (piece := sock.recv(min(1_000_000, length - size))):
+            size += len(piece)
+            sock.sendall(self._beside)
+        self.received.append(size)
+        sock.sendall(self._last)
+        return size == length
+
+
+def eager_client(kind: str, **timeouts: float) -> httpx.AsyncClient:
+    transport = httpx.AsyncHTTPTransport() if kind == "httpx" else holdwire.ResilientTransport()
+    return httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10, **timeouts))
+
+
+async def test_a_server_that_answers_while_it_reads_gets_the_whole_upload(kind: str) -> None:
+    early = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with EagerServer(early, beside=b"5\r\nread\n\r\n", last=b"4\r\nall\n\r\n0\r\n\r\n") as server:
+        async with eager_client(kind) as http:
+            response = await http.put(server.url, content=bytes(20_000_000))
+    assert server.received == [20_000_000]
+    assert response.text.endswith("read\nall\n")
+
+
+@pytest.mark.parametrize(
+    ("early", "last"),
+    [(b"202 Accepted\r\nContent-Length: 0", b""), (b"100 Continue", b"202 Accepted\r\nContent-Length: 0")],
+)
+async def test_an_upload_that_is_accepted_before_it_was_read_is_sent_whole_and_the_connection_kept(
+    kind: str, early: bytes, last: bytes
+) -> None:
+    with EagerServer(b"HTTP/1.1 %b\r\n\r\n" % early, last=last and b"HTTP/1.1 %b\r\n\r\n" % last) as server:
+        async with eager_client(kind) as http:
+            for _ in range(2):
+                response = await http.put(server.url, content=bytes(20_000_000))
+                assert response.status_code == 202
+    assert server.received == [20_000_000, 20_000_000]
+    assert server.accepted == 1
 
 
 @pytest.mark.parametrize("status", [204, 304])

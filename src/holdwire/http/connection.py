@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..events import CloseReason
 from ..net.wire import Look
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from ..retrying import Retrier
     from .messages import Origin, Request, Response
 
-__all__ = ["Attempt", "HttpConnection"]
+__all__ = ["REFUSED", "Attempt", "HttpConnection"]
+
+REFUSED: Final = 300
+"""Final statuses from here on end an upload: no more of the request is wanted."""
 
 
 class Attempt:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DeadlineExceeded, HoldwireError
 from ..policy.phase import Phase
+from .connection import REFUSED
 from .h2_head import Malformed
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from .messages import Headers
 
 __all__ = ["Http2Source", "Http2Stream"]
-
-_ANSWERED = 300
-"""Statuses from here on answer a request whose body is still being sent: no more of it is wanted."""
 
 
 class Http2Stream:
@@ -86,7 +84,7 @@ class Http2Stream:
     @property
     def answered(self) -> bool:
         """Whether no more of the request is wanted: its response is complete, an error, or will never come."""
-        return self.ended or self.reset or self.error is not None or self.status >= _ANSWERED
+        return self.ended or self.reset or self.error is not None or self.status >= REFUSED
 
     def complete(self) -> None:
         """The response is at its end.

@@ -31,7 +31,7 @@ from ..policy.kind import Kind
 from ..policy.phase import Phase, Sent
 from ..policy.tcp_info import TcpState
 from .body import CLOSED_MESSAGE
-from .connection import Attempt, HttpConnection
+from .connection import REFUSED, Attempt, HttpConnection
 from .head import length_message
 from .messages import Response
 from .parser import ResponseReader, Truncated, Violation
@@ -50,6 +50,8 @@ READ_SIZE: Final = 65_536
 _SWITCHING_PROTOCOLS: Final = 101
 KEEP_ALIVE_MARGIN: Final = 2.0
 """Seconds: a server that announces ``Keep-Alive: timeout=N`` closes just then, so reuse ends earlier."""
+EARLY_LIMIT: Final = 2**24
+"""Bytes of a response that are read while its request is still being written."""
 JOIN_LIMIT: Final = 65_536
 """A body up to this size leaves in the same write as the head."""
 _CHUNK: Final = b"%x\r\n%b\r\n"
@@ -59,7 +61,7 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 class Http11Connection(HttpConnection):
     """See the module."""
 
-    __slots__ = ("_attempt", "_eof_lost", "_mark", "_reader", "_upload_cut", "truncation")
+    __slots__ = ("_attempt", "_eof_lost", "_heard", "_mark", "_reader", "_upload_cut", "truncation")
 
     def __init__(self, wire: Wire, origin: Origin, *, max_age: float | None, truncation: str = "error") -> None:
         super().__init__(wire, origin, max_age=max_age)
@@ -67,6 +69,8 @@ class Http11Connection(HttpConnection):
         self._reader = ResponseReader()
         self._attempt: Attempt | None = None
         self._mark = 0
+        self._heard = 0
+        """Bytes of the response that came while the request was being written."""
         self._upload_cut = False
         self._eof_lost: ConnectionLost | None = None
         """After either there is no further exchange."""
@@ -95,6 +99,7 @@ class Http11Connection(HttpConnection):
             attempt.idle_before = now - self.idle_since
         wire.flight.append((now, Mark.REQUEST, self.served + 1))
         self._mark = wire.bytes_out
+        self._heard = 0
         reader = self._reader
         reader.begin(request.method)
         hook = request.trace
@@ -191,12 +196,18 @@ class Http11Connection(HttpConnection):
         """
         wire = self.wire
         try:
-            done = await wire.write(data, request.timeouts.write, until_input=until_input)
+            hears = until_input and self._heard < EARLY_LIMIT
+            done = await wire.write(data, request.timeouts.write, until_input=hears)
             while done < len(data):
                 if await self._early_answer(request):
                     self._upload_cut = True
                     return
-                done += await wire.write(data[done:], request.timeouts.write, until_input=True)
+                hears = self._heard < EARLY_LIMIT
+                done += await wire.write(data[done:], request.timeouts.write, until_input=hears)
+        except DeadlineExceeded:
+            if not self._reader.complete:
+                raise
+            self._upload_cut = True  # it has answered, and wants no more
         except ConnectionLost as lost:
             self._current().write_failure = lost.failure
             self._upload_cut = True  # an answer that came before the reset is still readable: look there first
@@ -204,7 +215,11 @@ class Http11Connection(HttpConnection):
             raise ClosedError(CLOSED_MESSAGE) from None
 
     async def _early_answer(self, request: Request) -> bool:
-        """Input arrived while the request was being written: whether it is the final response's head."""
+        """Input arrived while the request was being written: whether it ends the upload.
+
+        A refusal does, and the end of the connection. Who answers with success may still be reading: it is heard, so
+        that neither side waits for the other, and gets the rest.
+        """
         try:
             data = await self.wire.read(READ_SIZE, request.timeouts.read)
         except (ConnectionLost, ClosedError) as exc:
@@ -212,11 +227,12 @@ class Http11Connection(HttpConnection):
         if not data:
             self._upload_cut = True
             return True
+        self._heard += len(data)
         self._feed(data)
         # an interim answer is none: the rest of the request follows, and what comes then is not early
         attempt = self._current()
         attempt.response_early = self._reader.head_complete
-        return attempt.response_early
+        return attempt.response_early and self._reader.status >= REFUSED
 
     async def _receive_head(self, attempt: Attempt) -> None:
         reader = self._reader

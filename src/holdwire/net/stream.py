@@ -228,6 +228,8 @@ class SocketStream(Wire):
                 )
                 raise DeadlineExceeded(message, limit="write") from None
             if outcome == INTERRUPTED:
+                if self.look() is Look.QUIET:  # asyncio tells in the same turn once more of what was just read
+                    continue
                 break
             if self.failure is not None or self._closed:
                 raise self._ended()
