@@ -280,13 +280,26 @@ def test_what_is_no_first_use_after_silence_teaches_nothing(
     assert history.estimate(3000.0) is None
 
 
-@pytest.mark.parametrize(("phase", "delivery"), [(Phase.RESPONSE_WAIT, Delivery.ANSWERED), (Phase.RESPONSE_BODY, None)])
-def test_an_answer_that_is_cut_after_a_long_silence_is_no_death_of_age(phase: Phase, delivery: Delivery | None) -> None:
+@pytest.mark.parametrize(
+    ("kind", "phase", "delivery", "alive"),
+    [
+        (Kind.UNEXPECTED_EOF, Phase.RESPONSE_WAIT, Delivery.ANSWERED, True),
+        (Kind.UNEXPECTED_EOF, Phase.RESPONSE_BODY, None, True),
+        (Kind.HEARTBEAT_LOST, Phase.RESPONSE_WAIT, Delivery.ACKED, True),
+        (Kind.TIMED_OUT, Phase.RESPONSE_WAIT, Delivery.ACKED, True),
+        (Kind.TIMED_OUT, Phase.RESPONSE_WAIT, Delivery.SENT_UNACKED, False),
+        # a box in between may acknowledge what it then answers by a reset
+        (Kind.CONNECTION_RESET, Phase.RESPONSE_WAIT, Delivery.ACKED, False),
+    ],
+)
+def test_what_showed_life_after_a_long_silence_is_no_death_of_age(
+    kind: Kind, phase: Phase, delivery: Delivery | None, *, alive: bool
+) -> None:
     history = OriginHistory()
-    cut = failure(Kind.UNEXPECTED_EOF, phase, reused=True, delivery=delivery)
+    lost = failure(kind, phase, reused=True, delivery=delivery)
     for n in range(1, 4):
-        assert "idle" not in history.failed(1000.0 * n, cut, idle=60.2, answers=n).cause
-    assert history.estimate(3000.0) is None
+        assert ("idle" not in history.failed(1000.0 * n, lost, idle=60.2, answers=n).cause) == alive
+    assert (history.estimate(3000.0) is None) == alive
 
 
 @pytest.mark.parametrize("disturb", ["goaway", "refused", "busy"])

@@ -28,6 +28,14 @@ rest it does not: keepalive notices such a death at an idle age of its own."""
 _FIRST_USE: Final = frozenset({Phase.REQUEST_HEADERS, Phase.REQUEST_BODY, Phase.RESPONSE_WAIT})
 
 
+def _outlived_silence(failure: Failure) -> bool:
+    """Whether the connection of a request is known to have been alive when the request came."""
+    if failure.phase is Phase.RESPONSE_BODY or failure.delivery is Delivery.ANSWERED:
+        return True
+    # who forgets a connection acknowledges nothing
+    return failure.kind in _FORGOTTEN and failure.delivery is Delivery.ACKED
+
+
 class _End(enum.Enum):
     """In which ways an origin shows that it goes away; several at one moment have one cause."""
 
@@ -99,8 +107,8 @@ class OriginHistory:
         """
         if failure.category in {Category.INTENTIONAL, Category.NOT_AN_ERROR}:
             return failure
-        if failure.delivery is Delivery.ANSWERED or failure.phase is Phase.RESPONSE_BODY:
-            idle = 0.0  # the connection outlived the silence, and died of something else
+        if _outlived_silence(failure):
+            idle = 0.0  # it died of something else
         at_rest = failure.phase in {Phase.IDLE, Phase.POOL}
         others = self._others(now, _End.RESTING if at_rest else _End.BUSY) if at_rest or failure.reused else set[_End]()
         if not at_rest:
