@@ -119,3 +119,9 @@ def test_a_server_may_give_back_every_window_of_an_upload_at_once_and_no_more() 
     machine.receive((frame(8, 0, 0, b"\0\0\0\1") + frame(8, 0, stream.id, b"\0\0\0\1")) * MAX_NOISE, 0.5)
     with pytest.raises(FrameError, match="without progress"):
         machine.receive(frame(8, 0, 0, b"\0\0\0\1") * (MAX_NOISE + 1), 0.6)
+
+
+def test_what_is_said_of_a_damaged_header_block_holds_nothing_of_it_and_no_address() -> None:
+    machine, _ = opened(1)
+    with pytest.raises(FrameError, match="^a header block is damaged: [A-Za-z]+$"):
+        machine.receive(frame(1, 4, 1, b"\xff" * 6), 0.0)

@@ -306,7 +306,9 @@ class Machine:
         except hpack.OversizedHeaderListError:
             raise FrameError(f"a head of more than {HEADER_LIST} bytes", ErrorCodes.ENHANCE_YOUR_CALM) from None
         except Exception as exc:  # hpack does not promise which ones
-            raise FrameError(f"a header block is damaged: {exc}", ErrorCodes.COMPRESSION_ERROR) from exc
+            # its words may hold addresses of memory, and what was in the head
+            detail = f"a header block is damaged: {type(exc).__name__}"
+            raise FrameError(detail, ErrorCodes.COMPRESSION_ERROR) from exc
         if stream is None or stream.reset:
             return
         if stream.ended:
