@@ -32,11 +32,11 @@ from tests.http2.test_wiring import tls
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     import trustme
 
-    from tests.http2.server import Connection, Received
+    from tests.http2.server import Connection, Received, Server
 
 
 async def say_nothing(connection: Connection, request: Received) -> None:
@@ -206,6 +206,57 @@ async def test_an_early_answer_ends_the_upload_and_is_delivered() -> None:
         assert (await client.get(f"{server.url}/y")).text == "/y"
     assert pieces < 10_000
     assert len(server.connections) == 1
+
+
+async def accept_at_once(connection: Connection, request: Received) -> None:
+    await connection.send(connection.head(request.stream, status=202, end=True))
+
+
+@contextlib.asynccontextmanager
+async def serve_who_accepts(then: Callable[[Connection], Awaitable[None]], **settings: int) -> AsyncGenerator[Server]:
+    """A server that answers 202 when it has the head of a request, and does ``then``."""
+
+    async def greet(connection: Connection) -> None:
+        await connection.settings(streams=100, **settings)
+        group.start_soon(accept, connection)
+
+    async def accept(connection: Connection) -> None:
+        await connection.heard(HeadersFrame)
+        await accept_at_once(connection, connection.requests[1])
+        await then(connection)
+
+    async with anyio.create_task_group() as group, serve(say_nothing, greet=greet) as server:
+        yield server
+
+
+async def test_an_upload_that_is_accepted_before_it_was_read_is_sent_whole() -> None:
+    async def read_all(connection: Connection) -> None:
+        pass
+
+    async with serve_who_accepts(read_all) as server, client_of() as client:
+        response = await client.put(f"{server.url}/x", content=bytes(1_000_000))
+        assert response.status_code == 202
+        (connection,) = server.connections
+        await connection.until(lambda: connection.requests[1].complete)
+    assert len(connection.requests[1].body) == 1_000_000
+    assert not connection.frames(RstStreamFrame)
+
+
+@pytest.mark.parametrize("end", ["silence", "reset", "close"])
+async def test_a_whole_answer_is_delivered_though_the_server_takes_no_more_of_the_upload(end: str) -> None:
+    async def refuse(connection: Connection) -> None:
+        if end == "reset":
+            await connection.reset_stream(1, ErrorCodes.NO_ERROR)
+        elif end == "close":
+            await connection.close()
+
+    write = 0.2 if end == "silence" else 10
+    async with serve_who_accepts(refuse, window=0) as server, client_of() as client:
+        with anyio.fail_after(5):
+            response = await client.put(
+                f"{server.url}/x", content=bytes(1_000_000), timeout=httpx.Timeout(10, write=write)
+            )
+    assert response.status_code == 202
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])

@@ -123,5 +123,5 @@ def test_a_server_may_give_back_every_window_of_an_upload_at_once_and_no_more() 
 
 def test_what_is_said_of_a_damaged_header_block_holds_nothing_of_it_and_no_address() -> None:
     machine, _ = opened(1)
-    with pytest.raises(FrameError, match="^a header block is damaged: [A-Za-z]+$"):
+    with pytest.raises(FrameError, match=r"^a header block is damaged: [A-Za-z]+$"):
         machine.receive(frame(1, 4, 1, b"\xff" * 6), 0.0)

@@ -83,8 +83,11 @@ class Http2Stream:
 
     @property
     def answered(self) -> bool:
-        """Whether no more of the request is wanted: its response is complete, an error, or will never come."""
-        return self.ended or self.reset or self.error is not None or self.status >= REFUSED
+        """Whether no more of the request is wanted: its response is an error, or will never come.
+
+        Who answers with success may still be reading; who is not says so with RST_STREAM (RFC 9113, section 8.1).
+        """
+        return self.reset or self.error is not None or self.status >= REFUSED
 
     def complete(self) -> None:
         """The response is at its end.

@@ -59,6 +59,14 @@ class Uploader:
             stream.phase = Phase.RESPONSE_WAIT
             return
         stream.phase = Phase.REQUEST_BODY
+        try:
+            await self._send_whole(stream, body)
+        except DeadlineExceeded:
+            if not stream.ended:
+                raise
+            # it has answered, and wants no more
+
+    async def _send_whole(self, stream: Http2Stream, body: bytes | BodySource) -> None:
         if isinstance(body, bytes):
             complete = await self._send_piece(stream, body, last=True)
         else:

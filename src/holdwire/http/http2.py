@@ -400,7 +400,9 @@ class Http2Connection(HttpConnection):
         if failure is None and self.terms.goaway is not None and self.close_reason is not CloseReason.ACLOSE:
             failure = diagnosis.local(Kind.HTTP2_GOAWAY, phase=self.wire.phase, facts=self.wire.facts())
         for stream in self._streams.values():
-            if not stream.ended and stream.error is None:
+            if stream.ended:
+                stream.reset = True  # what is left of its request goes nowhere
+            elif stream.error is None:
                 stream.error = severed_error(stream, failure, self.outbox, self.terms.goaway)
             stream.wake()
 
