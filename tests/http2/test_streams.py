@@ -256,6 +256,8 @@ async def test_a_whole_answer_is_delivered_though_the_server_takes_no_more_of_th
             response = await client.put(
                 f"{server.url}/x", content=bytes(1_000_000), timeout=httpx.Timeout(10, write=write)
             )
+            if end == "silence":
+                await server.connections[0].heard(RstStreamFrame)
     assert response.status_code == 202
 
 
