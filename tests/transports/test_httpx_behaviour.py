@@ -16,9 +16,10 @@ import httpx
 import pytest
 
 import holdwire
-from holdwire.testing import Answer, ChaosServer, Framing
+from holdwire.testing import Answer, ChaosServer, Framing, self_signed
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
     from typing import Self
 
@@ -103,12 +104,16 @@ async def test_a_response_that_is_closed_early_leaves_a_client_that_works(client
 class EagerServer:
     """Sends ``early`` when it has the head of a request, ``beside`` for each piece of the body, and ``last``."""
 
-    def __init__(self, early: bytes, *, beside: bytes = b"", last: bytes = b"") -> None:
+    def __init__(
+        self, early: bytes, *, beside: bytes = b"", last: bytes = b"", context: ssl.SSLContext | None = None
+    ) -> None:
         self.received: list[int] = []
-        self.accepted = 0
+        self.pieces = self.accepted = 0
+        self._context = context
         self._early, self._beside, self._last = early, beside, last
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "http" if context is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
@@ -125,10 +130,13 @@ class EagerServer:
             while True:
                 sock, _ = self._listener.accept()
                 self.accepted += 1
-                with sock, suppress(OSError):
-                    sock.settimeout(10)
+                sock.settimeout(10)
+                with suppress(OSError):
+                    if self._context is not None:
+                        sock = self._context.wrap_socket(sock, server_side=True)
                     while self._serve(sock):
                         pass
+                sock.close()
 
     def _serve(self, sock: socket.socket) -> bool:
         data = b""
@@ -143,15 +151,16 @@ class EagerServer:
         size = len(body)
         while size < length and (piece := sock.recv(min(1_000_000, length - size))):
             size += len(piece)
+            self.pieces += 1
             sock.sendall(self._beside)
         self.received.append(size)
         sock.sendall(self._last)
         return size == length
 
 
-def eager_client(kind: str, **timeouts: float) -> httpx.AsyncClient:
-    transport = httpx.AsyncHTTPTransport() if kind == "httpx" else holdwire.ResilientTransport()
-    return httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10, **timeouts))
+def eager_client(kind: str, verify: ssl.SSLContext | bool = True) -> httpx.AsyncClient:  # noqa: FBT001, FBT002 - httpx's
+    make = httpx.AsyncHTTPTransport if kind == "httpx" else holdwire.ResilientTransport
+    return httpx.AsyncClient(transport=make(verify=verify), timeout=10)
 
 
 async def test_a_server_that_answers_while_it_reads_gets_the_whole_upload(kind: str) -> None:
@@ -177,6 +186,36 @@ async def test_an_upload_that_is_accepted_before_it_was_read_is_sent_whole_and_t
                 assert response.status_code == 202
     assert server.received == [20_000_000, 20_000_000]
     assert server.accepted == 1
+
+
+async def test_an_upload_whose_rest_waits_in_tls_when_it_is_accepted_is_sent_whole(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdwire.tls.stream._CHUNK", 50_000_000)  # all of it is encrypted before the kernel is full
+    identity = self_signed("127.0.0.1")
+    early = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+    with EagerServer(early, context=identity.server_context()) as server:
+        async with eager_client(kind, identity.client_context()) as http:
+            for _ in range(2):
+                assert (await http.put(server.url, content=bytes(20_000_000))).status_code == 202
+    assert server.received == [20_000_000, 20_000_000]
+    assert server.accepted == 1
+
+
+async def test_what_is_said_after_101_while_the_request_is_still_being_sent_is_not_lost() -> None:
+    early = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: talk\r\n\r\n"
+    headers = {"Connection": "upgrade", "Upgrade": "talk"}
+    with EagerServer(early, beside=b"read", last=b"all") as server:
+        async with (
+            eager_client("holdwire") as http,
+            http.stream("POST", server.url, content=bytes(20_000_000), headers=headers) as response,
+        ):
+            said = b""
+            with anyio.fail_after(10):
+                while not said.endswith(b"all"):
+                    said += await response.extensions["network_stream"].read(65_536)
+    assert said == b"read" * server.pieces + b"all"
+    assert server.received == [20_000_000]
 
 
 @pytest.mark.parametrize("status", [204, 304])

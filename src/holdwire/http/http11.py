@@ -189,23 +189,25 @@ class Http11Connection(HttpConnection):
             await self._write(_LAST_CHUNK, request, until_input=True)
 
     async def _write(self, data: bytes, request: Request, *, until_input: bool) -> None:
-        """Write ``data``; cut the upload short if the peer answers early or the write fails.
+        """Write ``data``; cut the upload short if the peer refuses it early or the write fails.
 
-        Once TLS has encrypted the last piece an answer is no early one any more, though the kernel may not have all
-        of it: what is with us may still leave, and an upload that may be complete is not repeated.
+        Once TLS has encrypted the last piece a refusal is no early one any more, though the kernel may not have all of
+        it: what is with us may still leave, and an upload that may be complete is not repeated.
         """
         wire = self.wire
         try:
             hears = until_input and self._heard < EARLY_LIMIT
             done = await wire.write(data, request.timeouts.write, until_input=hears)
-            while done < len(data):
+            while done < len(data) or (until_input and wire.unsent):
                 if await self._early_answer(request):
                     self._upload_cut = True
+                    if done == len(data):
+                        self._current().response_early = False
                     return
                 hears = self._heard < EARLY_LIMIT
                 done += await wire.write(data[done:], request.timeouts.write, until_input=hears)
         except DeadlineExceeded:
-            if not self._reader.complete:
+            if not self._reader.complete or self._reader.upgraded:
                 raise
             self._upload_cut = True  # it has answered, and wants no more
         except ConnectionLost as lost:

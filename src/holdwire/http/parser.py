@@ -140,6 +140,9 @@ class ResponseReader:
         Raises:
             Violation: It is no legal HTTP. After that the reader is of no further use.
         """
+        if self.upgraded:  # while the request was still being written
+            self.leftover += data
+            return
         if self.complete:
             self.stray = True
             self.reusable = False
