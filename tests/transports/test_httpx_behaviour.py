@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import socket
 import threading
+import tracemalloc
 import zlib
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -200,6 +201,20 @@ async def test_an_upload_whose_rest_waits_in_tls_when_it_is_accepted_is_sent_who
                 assert (await http.put(server.url, content=bytes(20_000_000))).status_code == 202
     assert server.received == [20_000_000, 20_000_000]
     assert server.accepted == 1
+
+
+async def test_no_answer_beside_an_upload_has_the_rest_of_it_copied() -> None:
+    body = bytes(20_000_000)
+    early = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with EagerServer(early, beside=b"5\r\nread\n\r\n", last=b"0\r\n\r\n") as server:
+        async with eager_client("holdwire") as http:
+            tracemalloc.start()
+            try:
+                await http.put(server.url, content=body)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 async def test_what_is_said_after_101_while_the_request_is_still_being_sent_is_not_lost() -> None:

@@ -205,7 +205,7 @@ class Http11Connection(HttpConnection):
                         self._current().response_early = False
                     return
                 hears = self._heard < EARLY_LIMIT
-                done += await wire.write(data[done:], request.timeouts.write, until_input=hears)
+                done += await wire.write(memoryview(data)[done:], request.timeouts.write, until_input=hears)
         except DeadlineExceeded:
             if not self._reader.complete or self._reader.upgraded:
                 raise

@@ -103,7 +103,7 @@ class Wire(ByteStream):
         """
 
     @abc.abstractmethod
-    async def write(self, data: bytes, timeout: float | None = None, *, until_input: bool = False) -> int:
+    async def write(self, data: bytes | memoryview, timeout: float | None = None, *, until_input: bool = False) -> int:
         """Write all of ``data`` and return its length.
 
         With ``until_input`` it returns early, with the number of bytes accepted so far, when input arrives while
