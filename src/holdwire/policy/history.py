@@ -107,8 +107,8 @@ class OriginHistory:
         """
         if failure.category in {Category.INTENTIONAL, Category.NOT_AN_ERROR}:
             return failure
-        if _outlived_silence(failure):
-            idle = 0.0  # it died of something else
+        if _outlived_silence(failure):  # and died of something else
+            idle = 0.0
         at_rest = failure.phase in {Phase.IDLE, Phase.POOL}
         others = self._others(now, _End.RESTING if at_rest else _End.BUSY) if at_rest or failure.reused else set[_End]()
         if not at_rest:
