@@ -339,7 +339,8 @@ class TestOutput:
             with pytest.raises(TlsFailure, match="while new keys were agreed on") as caught:
                 link.client.write(b"question")
             assert caught.value.eof
-            assert caught.value.detail.error == "SSL_ERROR_ZERO_RETURN"
+            detail = caught.value.detail
+            assert (detail.error, detail.close_notify) == ("SSL_ERROR_ZERO_RETURN", "received")
 
     def test_what_is_discarded_never_leaves(self, contexts: Contexts) -> None:
         link = Link(contexts).shake_hands()
