@@ -8,6 +8,7 @@ arguments. Not responsible for the words (``cause``) or for the arithmetic of id
 from __future__ import annotations
 
 import enum
+import math
 from typing import TYPE_CHECKING, Final
 
 from .cause import Clues, explain
@@ -136,7 +137,8 @@ class OriginHistory:
 
     def _others(self, now: float, this: _End) -> set[_End]:
         """In which other ways the origin went away just now: one end after another of a kind is the peer's habit."""
-        found = {end for end, at in self._ends.items() if now - at <= MOMENT and end is not this}
+        # not over the dictionary: a client that is collected meanwhile tells of ends in this very thread
+        found = {end for end in _End if now - self._ends.get(end, -math.inf) <= MOMENT and end is not this}
         return found | {_End.MIXED} if self._idle.is_mixed(now) else found
 
     def _explained(self, now: float, failure: Failure, others: set[_End], *, idle: float, answers: int) -> Failure:

@@ -77,8 +77,9 @@ class Handover:
         )
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._work, args=(self._queue,), name="holdwire-telemetry", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, args=(self._queue,), name="holdwire-telemetry", daemon=True)
+        thread.start()
+        self._thread = thread  # only now: a finalizer that comes in between must not take it for a dead one
 
     def _put(self, args: tuple[Any, ...]) -> None:
         if self._thread is None or not self._thread.is_alive():  # a forked child has no threads of its parent
