@@ -15,6 +15,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "policy/_conditions.py": ("unit/test_words",),
     "policy/_protocol_words.py": ("unit/test_words",),
     "policy/_socket_words.py": ("unit/test_words",),
+    "policy/authority.py": ("unit/test_authority",),
     "policy/backoff.py": ("unit/test_backoff", "unit/test_reconnect"),
     "policy/budget.py": ("unit/test_budget",),
     "policy/cause.py": ("unit/test_cause",),

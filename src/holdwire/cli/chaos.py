@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from ..policy.authority import authority
 from ..testing.faults import ACTIONS, CALLS, Action, Point, Script
 from ..testing.proxy import ChaosProxy
 from . import values
@@ -134,8 +135,7 @@ def _proxy(args: argparse.Namespace) -> ChaosProxy:
 async def _serve(proxy: ChaosProxy, args: argparse.Namespace, output: Output, counts: Counter[str]) -> None:
     async with proxy:
         host, port = proxy.address
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        output.line(f"listening on {where}, passing on to {args.to}; interrupt to end")
+        output.line(f"listening on {authority(host, port)}, passing on to {args.to}; interrupt to end")
         output.flush()  # who waits for this line may read from a pipe
         with anyio.move_on_after(args.seconds):
             while True:

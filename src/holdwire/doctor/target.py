@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from ..policy.authority import authority
 from ..tls.context import ascii_name
 
 __all__ = ["Target", "parse_target", "path_of"]
@@ -37,7 +38,7 @@ class Target:
     secure: bool | None
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
     @property
     def authority(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DeadlineExceeded, HoldwireError
+from ..policy.authority import authority
 from ..policy.phase import Phase
 from .connection import REFUSED
 from .h2_head import Malformed
@@ -143,7 +144,7 @@ class Http2Stream:
         if not await self.changed(runtime, request.timeouts.read):
             origin = request.origin
             message = (
-                f"nothing came from {origin.host}:{origin.port} on HTTP/2 stream {self.id} within "
+                f"nothing came from {authority(origin.host, origin.port)} on HTTP/2 stream {self.id} within "
                 f"{request.timeouts.read} s (phase {self.phase})"
             )
             raise DeadlineExceeded(message, limit="read")

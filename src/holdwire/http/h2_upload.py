@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ..errors import DeadlineExceeded, LocalProtocolError
+from ..policy.authority import authority
 from ..policy.phase import Phase
 from .head import length_message
 
@@ -139,8 +140,8 @@ class Uploader:
                     closed = stream.end is None and self._machine.room(stream) <= 0
                     where = "its HTTP/2 window stayed closed" if closed else "the kernel took no more bytes"
                     message = (
-                        f"the request to {request.origin.host}:{request.origin.port} could not be written for "
-                        f"{timeout} s: {where} (phase {stream.phase})"
+                        f"the request to {authority(request.origin.host, request.origin.port)} could not be written "
+                        f"for {timeout} s: {where} (phase {stream.phase})"
                     )
                     raise DeadlineExceeded(message, limit="write")
                 if not outbox.busy and (stream.end is not None or self._machine.room(stream) > 0):

@@ -27,6 +27,7 @@ from ..net.runtime import current
 from ..net.stream import SocketStream
 from ..net.wire import Look
 from ..policy import diagnosis
+from ..policy.authority import authority
 from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase
@@ -245,7 +246,8 @@ class Http2Connection(HttpConnection):
         attempt.phase = Phase.POOL
         self.offer()
         return RemoteProtocolError(
-            f"the HTTP/2 connection to {self.origin.host}:{self.origin.port} took no more requests when this one came",
+            f"the HTTP/2 connection to {authority(self.origin.host, self.origin.port)} took no more requests when this "
+            "one came",
             failure=self._lost_by,
         )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ConnectionLost, DeadlineExceeded, LocalProtocolError, ProxyError
 from ..policy import diagnosis
+from ..policy.authority import authority
 from ..policy.kind import Action, Kind
 from ..policy.phase import Phase
 from .head import encode_head
@@ -105,7 +106,7 @@ class Proxy:
     @property
     def name(self) -> str:
         """``host:port``, as records have it in ``via``."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
     @property
     def is_socks(self) -> bool:

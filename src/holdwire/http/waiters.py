@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import DeadlineExceeded
 from ..events import CloseReason, PoolWaited
 from ..policy import diagnosis
+from ..policy.authority import authority
 from ..policy.kind import Kind
 from ..policy.phase import Phase
 from .connection import HttpConnection
@@ -105,7 +106,7 @@ class Waiter:
             facts=diagnosis.Facts(host=request.origin.host, port=request.origin.port, at=time.time()),
         )
         message = (
-            f"no connection to {request.origin.host}:{request.origin.port} became free within "
+            f"no connection to {authority(request.origin.host, request.origin.port)} became free within "
             f"{request.timeouts.pool} s: all {size} of the pool are in use; raise max_connections or close responses "
             "sooner"
         )

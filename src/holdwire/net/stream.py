@@ -23,6 +23,7 @@ from anyio.lowlevel import checkpoint
 
 from ..errors import ClosedError, ConnectionLost, DeadlineExceeded, HeartbeatLost
 from ..policy import diagnosis
+from ..policy.authority import authority
 from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase
@@ -310,7 +311,7 @@ class SocketStream(Wire):
 
     @property
     def _name(self) -> str:
-        return f"{self.host}:{self.port}" if self.port else self.host
+        return authority(self.host, self.port) if self.port else self.host
 
     def facts(self) -> diagnosis.Facts:
         now = time.monotonic()

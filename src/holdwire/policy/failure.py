@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from .authority import authority
 from .kind import Action, Category, Confidence, FaultSide, Kind
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Failure:
         """The peer as a person would write it: ``host:port (address)``, ``host:port through the proxy ...``."""
         name = self.host or ""
         if self.port is not None:
-            name = f"[{name}]:{self.port}" if ":" in name else f"{name}:{self.port}"
+            name = authority(name, self.port)
         if self.via is not None:
             name += f" through the proxy {self.via}"
         if not self.peer or self.peer == self.host:

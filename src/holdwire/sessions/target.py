@@ -10,6 +10,7 @@ from typing import Final, Self
 from urllib.parse import unquote
 
 from ..errors import UnsupportedProtocol
+from ..policy.authority import authority
 from ..policy.checks import check_type, split_url
 
 __all__ = ["Target"]
@@ -63,7 +64,7 @@ class Target:
     def __str__(self) -> str:
         if self.path is not None:
             return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
 
 def _checked(port: int) -> int:

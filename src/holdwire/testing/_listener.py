@@ -9,6 +9,7 @@ from typing import final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from ..policy.authority import authority
 from ._link import drop_input
 
 __all__ = ["Listener"]
@@ -108,7 +109,7 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as exc:
         sock.close()
-        raise OSError(exc.errno, f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+        raise OSError(exc.errno, f"cannot listen on {authority(host, port)}: {exc.strerror}") from exc
     except BaseException:  # no port at all
         sock.close()
         raise

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, final
 
 import anyio
 
+from ..policy.authority import authority
 from ._background import Background
 from ._frames import PREFACE
 from .faults import Point, Script
@@ -96,7 +97,7 @@ class ChaosServer(Background):
         """Scheme, host and port, without a slash at the end."""
         host, port = self.address
         scheme = "http" if self._context is None else "https"
-        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        return f"{scheme}://{authority(host, port)}"
 
     def script(self, *scripts: ScriptLike, path: str | None = None) -> None:
         """Give the next connections, or the next requests for ``path``, one script each; later ones are healthy.

@@ -32,6 +32,7 @@ from ..net.stream import SocketStream
 from ..net.turn import Turn
 from ..net.wire import CLOSED_MESSAGE, FINISHED_MESSAGE, Look, Wire
 from ..policy import diagnosis
+from ..policy.authority import authority
 from ..policy.flight import Mark
 from ..policy.kind import Kind
 from ..policy.phase import Phase
@@ -422,7 +423,7 @@ class TLSStream(Wire):
 
     @property
     def _name(self) -> str:
-        return f"{self.host}:{self.port}" if self.port else self.host
+        return authority(self.host, self.port) if self.port else self.host
 
     def facts(self) -> diagnosis.Facts:
         return self.lower.facts()

@@ -10,6 +10,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...policy.authority import authority
+
 if TYPE_CHECKING:
     from holdwire.policy.phase import Phase
 
@@ -144,7 +146,7 @@ class Side:
     @property
     def name(self) -> str:
         """Address and port as a person would write them."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return authority(self.address, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
